@@ -1,0 +1,2 @@
+from ganglion import autograd, eager, tensor
+from ganglion.tensor import Tensor

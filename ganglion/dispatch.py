@@ -1,0 +1,65 @@
+"""The one door from an op call to whoever listens: the eager runner, or a tracer.
+
+``bind`` computes new tensors and ``write`` stores a value into an existing tensor. Both go to
+the thread's listener. The eager runner (floor 3) is the default; a trace pushes its own.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from ganglion.ops.record import Op
+    from ganglion.tensor import Tensor
+
+
+class Listener(Protocol):
+    """What stands behind the door."""
+
+    def bind(self, op: Op, inputs: tuple[Any, ...], params: Mapping[str, Any]) -> Any:
+        """Run ``op`` on tensors and numbers; return its output tensor, or a tuple of them."""
+
+    def write(self, target: Tensor, value: Tensor) -> Tensor:
+        """Store ``value`` into ``target`` (same shape), keeping views and gradients right."""
+
+
+class Mode(threading.local):
+    """Each thread's listener and grad mode; the eager runner sets the class's ``listener``."""
+
+    listener: Listener
+    grad = True
+    inference = False
+    anomaly = False
+
+    def __init__(self) -> None:
+        self.quiet = contextvars.copy_context()  # kernels run here, floating-point warnings off
+        self.quiet.run(np.seterr, all="ignore")
+
+
+mode = Mode()
+
+
+def bind(op: Op, inputs: tuple[Any, ...], params: Mapping[str, Any]) -> Any:
+    """Send one op call to the thread's listener."""
+    return mode.listener.bind(op, inputs, params)
+
+
+def write(target: Tensor, value: Tensor) -> Tensor:
+    """Send one in-place assignment to the thread's listener; return ``target``."""
+    return mode.listener.write(target, value)
+
+
+@contextmanager
+def listening(listener: Listener) -> Iterator[None]:
+    """Send this thread's calls to ``listener`` inside the block."""
+    previous, mode.listener = mode.listener, listener
+    try:
+        yield
+    finally:
+        mode.listener = previous

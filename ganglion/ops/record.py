@@ -1,0 +1,136 @@
+"""The record of an operation and the table of all of them.
+
+An op is one record; eager execution, gradients, tracing and compiled code all follow from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from ganglion.dispatch import bind, write
+from ganglion.dtypes import dtype
+from ganglion.errors import AutogradError, ShapeError
+from ganglion.shapes import Shape, show
+
+if TYPE_CHECKING:
+    from ganglion.tensor import Tensor
+
+Kernel = Callable[..., Any]
+Infer = Callable[..., Any]
+Rule = Callable[["Saved", "Tensor"], "Tensor | None"]
+JointRule = Callable[..., Sequence["Tensor | None"]]
+Promote = Literal["none", "same", "float"]
+Runs = Literal["native", "host", "eager-only"]
+
+OPS: dict[str, Op] = {}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Op:
+    """One operation; calling it sends it through ``bind``.
+
+    ``kernel(*arrays, **params)`` returns NumPy arrays (a tuple when ``outputs`` > 1); inputs may
+    also be Python numbers or None. ``infer(*metas, **params)`` gives the outputs' ``Meta``.
+    ``vjp`` holds one rule per input, ``rule(saved, grad) -> grad of that input``, or is a single
+    callable ``(saved, *grads) -> grads of all inputs``; rules are written in ops, and sums over
+    broadcast dimensions and casts back are done by the caller. ``saves`` names what rules may
+    read: x, y, z, w for inputs 0 to 3, ``o`` for the outputs, ``*`` for everything.
+    """
+
+    name: str
+    kind: str
+    kernel: Kernel
+    infer: Infer
+    vjp: tuple[Rule | None, ...] | JointRule | None = None
+    saves: str = ""
+    promote: Promote = "none"  # "same": inputs meet in one dtype; "float": a floating one
+    outputs: int = 1
+    view: bool = False  # the output shares the first input's memory
+    donates: tuple[int, ...] = ()  # inputs that the kernel overwrites and returns, in this order
+    random: bool = False  # never interned: two equal calls are two draws
+    in_float32: bool = True  # float16 and bfloat16 inputs are computed in float32, then rounded
+    decompose: Callable[..., Any] | None = None  # a composite, written in ops
+    flops: Callable[..., int] | None = None  # of (*metas, **params); else one per output element
+    vjp_takes_none: bool = False  # a joint rule that wants None for outputs without gradient
+    runs: Runs = "native"  # where it may run compiled
+
+    def __post_init__(self) -> None:
+        if self.name in OPS:
+            raise ValueError(f"op '{self.name}' is defined twice")
+        OPS[self.name] = self
+
+    def __call__(self, *inputs: Any, **params: Any) -> Any:
+        return bind(self, inputs, params)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return OPS.__getitem__, (self.name,)
+
+    def __repr__(self) -> str:
+        return f"<op {self.name}>"
+
+
+class Saved:
+    """What a gradient rule may look at: saved inputs and outputs, shapes, dtypes, params."""
+
+    __slots__ = ("_get", "dtypes", "needs", "params", "shapes")
+
+    def __init__(
+        self,
+        params: Mapping[str, Any],
+        shapes: Sequence[Shape],
+        dtypes: Sequence[dtype | None],
+        needs: Sequence[bool],
+        get: Callable[[str], Any],
+    ) -> None:
+        self.params, self.needs, self._get = params, needs, get
+        self.shapes, self.dtypes = shapes, dtypes  # of the inputs; () and None for numbers
+
+    def __getitem__(self, name: str) -> Any:
+        return self.params[name]
+
+    @property
+    def x(self) -> Any:
+        return self._get("x")
+
+    @property
+    def y(self) -> Any:
+        return self._get("y")
+
+    @property
+    def z(self) -> Any:
+        return self._get("z")
+
+    @property
+    def w(self) -> Any:
+        return self._get("w")
+
+    @property
+    def out(self) -> Any:
+        """The output, or the tuple of outputs."""
+        return self._get("o")
+
+    @property
+    def inputs(self) -> Any:
+        """All inputs (ops that save ``*``)."""
+        return self._get("*")
+
+
+def into(out: Tensor | None, value: Tensor) -> Tensor:
+    """Serve ``out=``: store the result there and return it; without one, the result itself."""
+    if out is None:
+        return value
+    if out.requires_grad or value.requires_grad:
+        raise AutogradError(
+            "functions with out=... arguments don't support automatic differentiation, but one of "
+            "the arguments requires grad."
+        )
+    if out._data.shape != value._data.shape:
+        if out._data.size:
+            raise ShapeError(
+                f"out has shape {show(out._data.shape)} but the result has "
+                f"{show(value._data.shape)}; pass an out of that shape, or an empty tensor"
+            )
+        out.resize_(value._data.shape)
+    return write(out, value)

@@ -1,0 +1,65 @@
+"""What tensors share: devices, and the version counter that in-place writes advance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ganglion.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from ganglion.ops.record import Op
+    from ganglion.tensor import Tensor
+
+
+class device:  # noqa: N801 - PyTorch's name
+    """Where a tensor lives. Only ``cpu`` exists."""
+
+    __slots__ = ("index", "type")
+
+    def __init__(self, type: str | device = "cpu", index: int | None = None) -> None:
+        name, _, number = (type.type if isinstance(type, device) else str(type)).partition(":")
+        if name != "cpu":
+            raise ArgumentError(f"device '{type}' is not available; Ganglion computes on 'cpu'")
+        self.type, self.index = name, int(number) if number else index
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, device) and (self.type, self.index) == (other.type, other.index)
+
+    def __hash__(self) -> int:
+        return hash((self.type, self.index))
+
+    def __str__(self) -> str:
+        return self.type if self.index is None else f"{self.type}:{self.index}"
+
+    def __repr__(self) -> str:
+        return f"device(type='{self.type}')"
+
+
+CPU = device("cpu")
+
+
+class Storage:
+    """One block of memory that a tensor and its views share; ``version`` counts the writes."""
+
+    __slots__ = ("version",)
+    device = CPU
+
+    def __init__(self) -> None:
+        self.version = 0
+
+
+Chain = tuple[tuple["Op", Mapping[str, Any]], ...]
+
+
+class View:
+    """How a tensor looks into its base: ``chain`` of view ops; ``attached`` unless detached.
+
+    ``version`` is the storage version at which the tensor's gradient history was last right.
+    """
+
+    __slots__ = ("attached", "base", "chain", "version")
+
+    def __init__(self, base: Tensor, chain: Chain, attached: bool, version: int) -> None:
+        self.base, self.chain = base, chain
+        self.attached, self.version = attached, version

@@ -1,0 +1,254 @@
+"""Tensor: data, storage and history, with the ops as methods."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import ganglion.dtypes as dt
+from ganglion.dispatch import mode, write
+from ganglion.errors import ArgumentError, ArgumentTypeError, AutogradError, DTypeError
+from ganglion.ops import elementwise, movement, reduce
+from ganglion.shapes import Size, show
+from ganglion.storage import CPU, Storage, View, device
+
+if TYPE_CHECKING:
+    from ganglion.autograd import Node
+
+_hook_ids = itertools.count()
+
+
+class Handle:
+    """Stands for a registered hook; ``remove()`` takes it off again."""
+
+    def __init__(self, hooks: dict[int, Callable[..., Any]], hook: Callable[..., Any]) -> None:
+        self.id, self._hooks = next(_hook_ids), hooks
+        hooks[self.id] = hook
+
+    def remove(self) -> None:
+        """Take the hook off; doing it twice is harmless."""
+        self._hooks.pop(self.id, None)
+
+    def __enter__(self) -> Handle:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.remove()
+
+
+class _Engine:
+    """What the autograd module fills in."""
+
+    backward: Callable[..., None]
+    refresh: Callable[[Tensor], Any]
+
+
+def in_place(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The in-place method of an op: compute, then store into the tensor itself."""
+
+    def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return write(self, function(self, *args, **kwargs))
+
+    method.__name__ = f"{function.__name__}_"
+    method.__doc__ = f"In-place version of ``{function.__name__}``."
+    return method
+
+
+class Tensor:
+    """An n-dimensional array that knows how it was computed.
+
+    ``_data`` is the array (or, while tracing, a graph value), ``_storage`` the memory shared with
+    views, ``_edge`` the tape node that made it, ``_leaf`` whether it is a leaf wanting gradients.
+    """
+
+    _data: Any
+    _storage: Storage
+    _edge: tuple[Node, int] | None = None
+    _leaf = False
+    _view: View | None = None
+    _hooks: dict[int, Callable[..., Any]] | None = None
+    _post_hooks: dict[int, Callable[..., Any]] | None = None
+    grad: Tensor | None = None
+    _engine = _Engine()
+    __array_ufunc__ = None  # NumPy operators give way to ours
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Tensor:
+        made = object.__new__(cls)
+        made._data, made._storage = np.empty(0, dt.get_default_dtype().numpy), Storage()
+        return made
+
+    def __init__(self, *args: Any) -> None:
+        """``Tensor(data)`` copies data as the default dtype; ``Tensor(2, 3)`` is uninitialised."""
+        d = dt.get_default_dtype().numpy
+        if all(isinstance(a, int) for a in args):
+            self._data = np.empty(args or (0,), d)
+        elif len(args) == 1:
+            source = args[0]
+            self._data = np.array(source._data if isinstance(source, Tensor) else source, d)
+        else:
+            raise ArgumentTypeError(f"Tensor() takes one sequence or several sizes, got {args}")
+
+    # --- what it is ---------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> Size:
+        """Sizes of the dimensions."""
+        return Size(self._data.shape)
+
+    @property
+    def dtype(self) -> dt.dtype:
+        """The element type."""
+        found = self._data.dtype
+        return found if isinstance(found, dt.dtype) else dt.of_numpy(found)
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions."""
+        return len(self._data.shape)
+
+    @property
+    def device(self) -> device:
+        """Where it lives: always ``cpu``."""
+        return CPU
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether gradients are computed for it. Settable on leaves."""
+        return self._leaf or self._edge is not None
+
+    @requires_grad.setter
+    def requires_grad(self, wanted: bool) -> None:
+        self.requires_grad_(wanted)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Ask for gradients (floating dtypes only), or stop asking; in place."""
+        if self._edge is not None and not requires_grad:
+            raise AutogradError(
+                "you can only change requires_grad flags of leaf variables. If you want to use a "
+                "computed variable in a subgraph that doesn't require differentiation use "
+                "var_no_grad = var.detach()."
+            )
+        if requires_grad and not self.dtype.is_floating_point:
+            raise DTypeError(
+                f"only Tensors of floating point dtype can require gradients, got {self.dtype}"
+            )
+        self._leaf = requires_grad and self._edge is None
+        return self
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether it was made by the user rather than by a recorded op."""
+        return self._edge is None
+
+    @property
+    def grad_fn(self) -> Node | None:
+        """The tape node that made it, or None."""
+        self._engine.refresh(self)
+        return self._edge[0] if self._edge else None
+
+    @property
+    def data(self) -> Tensor:
+        """The same memory without history; writes through it go unnoticed by autograd."""
+        alias = movement.detach(self)
+        alias._storage = Storage()
+        return alias
+
+    @data.setter
+    def data(self, other: Tensor) -> None:
+        self._data = other._data
+
+    @property
+    def _version(self) -> int:
+        return self._storage.version
+
+    # --- history ------------------------------------------------------------------------------
+
+    def backward(
+        self,
+        gradient: Tensor | None = None,
+        retain_graph: bool | None = None,
+        create_graph: bool = False,
+        inputs: Any = None,
+    ) -> None:
+        """Accumulate gradients of this tensor into the ``.grad`` of its leaves."""
+        self._engine.backward(self, gradient, retain_graph, create_graph, inputs)
+
+    def __len__(self) -> int:
+        if not self.ndim:
+            raise ArgumentTypeError("len() of a 0-d tensor")
+        return int(self._data.shape[0])
+
+    def is_contiguous(self, memory_format: Any = None) -> bool:
+        """Whether the elements lie in row-major order without gaps."""
+        flags = getattr(self._data, "flags", None)
+        return True if flags is None else bool(flags.c_contiguous)
+
+    def numpy(self, *, force: bool = False) -> np.ndarray[Any, Any]:
+        """The array itself, sharing memory; ``force`` detaches first."""
+        if self.requires_grad and not force:
+            raise AutogradError(
+                "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() "
+                "instead."
+            )
+        return self._data  # type: ignore[no-any-return]
+
+    def item(self) -> Any:
+        """The one element as a Python number."""
+        if self._data.size != 1:
+            raise ArgumentError(
+                f"a Tensor with {self._data.size} elements cannot be converted to Scalar"
+            )
+        return self._data.item()
+
+    # --- operators ----------------------------------------------------------------------------
+
+    add = elementwise.add
+    sub = elementwise.sub
+    mul = elementwise.mul
+    div = elementwise.div
+    neg = elementwise.neg
+    exp = elementwise.exp
+    add_ = in_place(elementwise.add)
+    sub_ = in_place(elementwise.sub)
+    mul_ = in_place(elementwise.mul)
+    sum = reduce.sum
+    clone = movement.clone
+    detach = movement.detach
+    contiguous = movement.contiguous
+    view = movement.view
+    reshape = movement.reshape
+    permute = movement.permute
+    transpose = movement.transpose
+    t = movement.t
+    expand = movement.expand
+    squeeze = movement.squeeze
+    unsqueeze = movement.unsqueeze
+
+    __add__ = __radd__ = elementwise.add
+    __mul__ = __rmul__ = elementwise.mul
+    __sub__ = elementwise.sub
+    __truediv__ = elementwise.div
+    __neg__ = elementwise.neg
+    __iadd__ = in_place(elementwise.add)
+
+
+_new = object.__new__
+
+
+def wrap(data: Any) -> Tensor:
+    """A tensor over an array (or graph value) without copying."""
+    made = _new(Tensor)
+    made._data = data
+    made._storage = Storage()
+    return made
+
+
+def ones_like(x: Tensor) -> Tensor:
+    return wrap(np.ones_like(x._data))
+
+
+def zeros(shape: Any, dtype: Any) -> Tensor:
+    return wrap(np.zeros(shape, dtype))
