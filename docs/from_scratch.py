@@ -14,8 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-
-Array = np.ndarray
+from numpy import ndarray as Array
 
 
 class Tensor:
@@ -24,7 +23,7 @@ class Tensor:
     Every operation below computes its value and states, in a lambda, the way back.
     """
 
-    def __init__(self, data, parents: tuple["Tensor", ...] = (), pull: Callable | None = None):
+    def __init__(self, data, parents: tuple["Tensor", ...] = (), pull: Callable = lambda _: ()):
         self.data = np.asarray(data, dtype=np.float64)
         self.grad = np.zeros_like(self.data)  # d loss / d self, once backward() has run
         self.parents, self.pull = parents, pull  # pull: gradient of self -> one for each parent
@@ -36,12 +35,12 @@ class Tensor:
         return Tensor(self.data - other.data, (self, other), lambda g: (g, -g))
 
     def __mul__(self, other: "Tensor") -> "Tensor":
-        pull = lambda g: (g * other.data, g * self.data)
-        return Tensor(self.data * other.data, (self, other), pull)
+        a, b = self.data, other.data
+        return Tensor(a * b, (self, other), lambda g: (g * b, g * a))
 
     def __matmul__(self, other: "Tensor") -> "Tensor":
-        pull = lambda g: (g @ other.data.T, self.data.T @ g)
-        return Tensor(self.data @ other.data, (self, other), pull)
+        a, b = self.data, other.data
+        return Tensor(a @ b, (self, other), lambda g: (g @ b.T, a.T @ g))
 
     def exp(self) -> "Tensor":
         y = np.exp(self.data)
@@ -74,9 +73,8 @@ class Tensor:
         """The chain rule, once for every operation, from the last one back to the first."""
         self.grad = np.ones_like(self.data)
         for tensor in reversed(self.history()):
-            if tensor.pull:
-                for parent, grad in zip(tensor.parents, tensor.pull(tensor.grad)):
-                    parent.grad += sum_to(grad, parent.data.shape)
+            for parent, grad in zip(tensor.parents, tensor.pull(tensor.grad)):
+                parent.grad += sum_to(grad, parent.data.shape)
 
 
 def sum_to(grad: Array, shape: tuple[int, ...]) -> Array:

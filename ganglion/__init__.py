@@ -1,2 +1,111 @@
-from ganglion import autograd, eager, tensor
-from ganglion.tensor import Tensor
+"""Neural networks in Python and NumPy, with PyTorch's interface: ``import ganglion as torch``.
+
+Tensors, their gradients and the eager runner load at once; everything else when first named.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from typing import TYPE_CHECKING, Any
+
+import ganglion.eager  # from here on op calls have a listener
+from ganglion.creation import tensor  # hides the module of that name
+
+if TYPE_CHECKING:
+    from ganglion import dtypes
+    from ganglion.blas import *
+    from ganglion.convert import *
+    from ganglion.creation import *
+    from ganglion.dtypes import *
+    from ganglion.eager import result_type
+    from ganglion.gradmode import *
+    from ganglion.ops.create import *
+    from ganglion.ops.elementwise import *
+    from ganglion.ops.matmul import *
+    from ganglion.ops.movement import *
+    from ganglion.ops.random import *
+    from ganglion.ops.reduce import *
+    from ganglion.printing import *
+    from ganglion.random import *
+    from ganglion.shapes import *
+    from ganglion.storage import *
+    from ganglion.tensor import Tensor
+
+    bool, float, half, double = dtypes.bool_, dtypes.float32, dtypes.float16, dtypes.float64
+    short, int, long = dtypes.int16, dtypes.int32, dtypes.int64
+
+__version__ = "0.1.0"
+
+inf, nan, pi, e = math.inf, math.nan, math.pi, math.e
+newaxis = None
+
+# Which file holds each public name; "new=old" renames. A new function is published here.
+_PUBLIC = {
+    "blas": "get_num_threads set_num_threads",
+    "convert": "can_cast element_size from_dlpack is_floating_point is_same_size numel",
+    "creation": """
+        asarray as_tensor from_numpy is_tensor tensor
+        BoolTensor ByteTensor CharTensor DoubleTensor FloatTensor HalfTensor IntTensor LongTensor
+        ShortTensor
+    """,
+    "dtypes": """
+        bool=bool_ uint8 int8 int16 int32 int64 float16 bfloat16 float32 float64
+        short=int16 int=int32 long=int64 half=float16 float=float32 double=float64
+        dtype finfo iinfo promote_types get_default_dtype set_default_dtype
+    """,
+    "eager": "result_type",
+    "gradmode": """
+        enable_grad inference_mode is_grad_enabled is_inference_mode_enabled no_grad
+        set_grad_enabled
+    """,
+    "ops.create": """
+        arange empty empty_like eye full full_like linspace logspace ones ones_like scalar_tensor
+        zeros zeros_like
+    """,
+    "ops.elementwise": "add div exp mul neg sub",
+    "ops.matmul": """
+        addmm addmv baddbmm bmm chain_matmul dot einsum ger inner kron linear matmul mm mv outer
+        tensordot vdot
+    """,
+    "ops.movement": """
+        clone detach permute reshape squeeze t transpose unsqueeze
+    """,
+    "ops.random": """
+        bernoulli multinomial normal rand rand_like randint randint_like randn randn_like randperm
+    """,
+    "ops.reduce": "sum",
+    "ops.softmax": "log_softmax softmax",
+    "printing": "set_printoptions",
+    "random": """
+        Generator default_generator get_rng_state initial_seed manual_seed seed set_rng_state
+    """,
+    "shapes": "Size broadcast_shapes",
+    "storage": "device",
+    "tensor": "Tensor",
+}
+_WHERE = {
+    name.partition("=")[0]: (file, name.rpartition("=")[2])
+    for file, names in _PUBLIC.items()
+    for name in names.split()
+}
+_PACKAGES = "autograd backends cuda data linalg metrics nn optim random train utils".split()
+
+__all__ = [*_WHERE, *_PACKAGES, "e", "inf", "nan", "newaxis", "pi"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when first used."""
+    if name in _PACKAGES:
+        return importlib.import_module(f"ganglion.{name}")
+    if name not in _WHERE:
+        message = f"Ganglion has no {name!r}; dir(ganglion) lists what it has of PyTorch's names"
+        raise AttributeError(message, name=name, obj=ganglion)
+    file, attribute = _WHERE[name]
+    found = getattr(importlib.import_module(f"ganglion.{file}"), attribute)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -9,6 +9,7 @@
     ├── AutogradError     RuntimeError       a gradient that cannot be computed
     │   └── NonFiniteError                   a NaN or an infinity that was watched for
     ├── TraceError        RuntimeError       Python that a trace cannot follow
+    ├── GraphError        RuntimeError       a graph that breaks its own rules
     ├── DataError         ValueError         a data set or file with wrong contents
     ├── CheckpointError   RuntimeError       a saved run that does not fit the program
     ├── MissingExtraError ImportError        an optional package that is not installed
@@ -54,6 +55,10 @@ class NonFiniteError(AutogradError):
 
 class TraceError(GanglionError, RuntimeError):
     """A traced program does something that only eager Python can do."""
+
+
+class GraphError(GanglionError, RuntimeError):
+    """A graph breaks its own rules, or its text cannot be read: a defect of the compiler."""
 
 
 class DataError(GanglionError, ValueError):

@@ -17,9 +17,11 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     """Properties draw the same examples in every run; more of them with --full."""
-    hypothesis.settings.register_profile("quick", derandomize=True, deadline=None, max_examples=20)
-    hypothesis.settings.register_profile("full", derandomize=True, deadline=None, max_examples=200)
-    hypothesis.settings.load_profile("full" if config.getoption("--full") else "quick")
+    examples = 200 if config.getoption("--full") else 20
+    hypothesis.settings.register_profile(
+        "ganglion", derandomize=True, database=None, deadline=None, max_examples=examples
+    )
+    hypothesis.settings.load_profile("ganglion")
     os.environ.setdefault("GANGLION_EAGER_KERNELS", "0")  # NumPy kernels are the oracle
 
 

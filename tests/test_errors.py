@@ -29,6 +29,7 @@ def test_every_error_is_ours_and_drawn_in_the_tree(error):
         (errors.AutogradError, RuntimeError),
         (errors.NonFiniteError, RuntimeError),
         (errors.TraceError, RuntimeError),
+        (errors.GraphError, RuntimeError),
         (errors.DataError, ValueError),
         (errors.CheckpointError, RuntimeError),
         (errors.MissingExtraError, ImportError),

@@ -20,12 +20,13 @@ ROOT = Path(__file__).parents[1]
 
 FLOORS = (
     ("errors", "config", "dtypes", "shapes", "tree"),
-    ("rng", "graph", "storage", "dispatch"),
+    ("blas", "rng", "graph", "storage", "dispatch", "gradmode"),
     ("ops",),
-    ("tensor", "autograd", "eager", "creation", "random", "functional"),
+    ("tensor", "autograd", "eager"),
+    ("creation", "random", "convert", "printing", "linalg", "functional", "cuda", "backends"),
     ("compile",),
     ("nn", "optim", "serialize"),
-    ("data", "metrics"),
+    ("data", "metrics", "utils"),
     ("train",),
     ("diagnose", "models", "tune", "export", "interop"),
     ("web", "cli", "__main__"),

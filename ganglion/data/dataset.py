@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from ganglion.creation import from_numpy
 from ganglion.errors import ArgumentError, IndexingError, ShapeError
-from ganglion.random import Generator, randperm
+from ganglion.ops.random import randperm
+from ganglion.random import Generator
 from ganglion.tensor import Tensor
 
 T_co = TypeVar("T_co", covariant=True)

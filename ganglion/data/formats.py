@@ -3,6 +3,7 @@
 import gzip
 import lzma
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ from ganglion.errors import DataError, NotFoundError
 Bytes = NDArray[np.uint8]
 
 _IDX_TYPES: Final = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
-_OPENERS: Final = {".gz": gzip.open, ".xz": lzma.open}
+_OPENERS: Final[dict[str, Callable[..., Any]]] = {".gz": gzip.open, ".xz": lzma.open}
 _CIFAR_IMAGE: Final = (3, 32, 32)
 _CIFAR_RECORD: Final = 1 + 3 * 32 * 32  # label, then the red, green and blue planes
 

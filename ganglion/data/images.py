@@ -97,14 +97,14 @@ def _load_idx(
     files: dict[str, DataFile], train: bool, root: Root, download: bool
 ) -> tuple[Images, Labels]:
     part = "train" if train else "test"
-    paths = [locate(files[f"{part}-{kind}"], root, download=download) for kind in ("images", "labels")]
+    paths = [
+        locate(files[f"{part}-{kind}"], root, download=download) for kind in ("images", "labels")
+    ]
     images, labels = map(read_idx, paths)
     return checked_images(images, labels, str(paths[0]))
 
 
-def checked_images(
-    images: NDArray[Any], labels: NDArray[Any], name: str
-) -> tuple[Images, Labels]:
+def checked_images(images: NDArray[Any], labels: NDArray[Any], name: str) -> tuple[Images, Labels]:
     """Grey 28x28 images with a channel axis, and their labels; `DataError` if they are not."""
     if images.dtype != np.uint8 or images.shape[1:] != (28, 28) or labels.shape != images.shape[:1]:
         raise DataError(
@@ -128,7 +128,9 @@ def _loose_batches(folder: Path, names: Sequence[str]) -> list[tuple[Images, Lab
             stacklevel=3,
         )
     with ThreadPoolExecutor() as threads:  # decompression takes seconds and runs outside the GIL
-        return list(threads.map(_cifar_batch, map(read_bytes, found.values()), found, found.values()))
+        return list(
+            threads.map(_cifar_batch, map(read_bytes, found.values()), found, found.values())
+        )
 
 
 def _archived_batches(path: Path, names: Sequence[str]) -> list[tuple[Images, Labels]]:

@@ -190,7 +190,8 @@ class WeightedRandomSampler(SeededSampler):
     def draw(self, seed: int, offset: int) -> Indices:
         if self.replacement:
             edges = np.cumsum(self.weights)
-            points = uniform(seed, offset, self.num_samples, "float64") * edges[-1]
+            edges /= edges[-1]  # the last is exactly 1, above every point
+            points = uniform(seed, offset, self.num_samples, "float64")
             return np.searchsorted(edges, points, side="right").astype(np.int64)
         chances = 1 - uniform(seed, offset, len(self.weights), "float64")  # in (0, 1]
         with np.errstate(divide="ignore"):

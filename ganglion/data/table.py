@@ -10,6 +10,7 @@ import csv
 import gzip
 import hashlib
 import io
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -140,7 +141,7 @@ def _text(path: Path) -> str:
             f"{path} is not UTF-8 text: byte {error.start} is {data[error.start]:#04x}. "
             f"Convert it, for example with: iconv -f latin1 -t utf-8 {path.name}"
         ) from None
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} is a damaged gzip file ({error}); fetch it again.") from error
 
 

@@ -37,7 +37,7 @@ Parse = Callable[[str], float]
 _BOOLEANS: Final = {"true": 1.0, "yes": 1.0, "t": 1.0, "y": 1.0, "on": 1.0,
                     "false": 0.0, "no": 0.0, "f": 0.0, "n": 0.0, "off": 0.0}  # fmt: skip
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_IDENTIFIER: Final = re.compile(r"(^|[\s_-])(id|uuid|guid|index|rownum|row)$|[a-z](Id|ID)$|^unnamed_")
+_IDENTIFIER: Final = re.compile(r"(^|[\s_-])(id|uuid|guid|index|row)$|[a-z](Id|ID)$|^unnamed_")
 _MOSTLY: Final = 0.9  # a column with this share of numbers is taken for one with typing errors
 _MANY: Final = 20  # rows from which all-different values say that a column names its rows
 
@@ -403,7 +403,8 @@ def fit_target(
     if task == "regression":
         values = parse_column(table, name, "number")
         _refuse_constant(table, name, len(set(values.tolist())))
-        return Target(name, task, (), *moments(values if rows is None else values[np.asarray(rows)]))
+        known = values if rows is None else values[np.asarray(rows)]
+        return Target(name, task, (), *moments(known))
     classes = sorted({class_name(cell) for cell in table[name]}, key=_class_order)
     _refuse_constant(table, name, len(classes))
     if len(classes) > max(_MANY, len(table) // 2):

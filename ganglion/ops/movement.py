@@ -23,7 +23,7 @@ Array = np.ndarray[Any, Any]
 # --- casts and copies ---------------------------------------------------------------------------
 
 
-def _cast_array(x: Array, dtype: dt.dtype) -> Array:
+def cast_array(x: Array, dtype: dt.dtype) -> Array:
     if dtype.category == dt.INTEGRAL and x.dtype.kind == "f":
         return _float_to_int(x, dtype)
     if dtype.name == "bfloat16" and x.dtype.itemsize > 4:
@@ -41,7 +41,7 @@ def _float_to_int(x: Array, dtype: dt.dtype) -> Array:
 CAST = Op(
     "cast",
     "cast",
-    _cast_array,
+    cast_array,
     lambda x, dtype: Meta(x.shape, dtype),
     vjp=(lambda s, g: cast(g, dt.of_numpy(s.dtypes[0])),),
     in_float32=False,

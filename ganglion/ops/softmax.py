@@ -1,0 +1,197 @@
+"""Softmax, log-softmax and their use in cross-entropy: composites with one-pass kernels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import ganglion.dtypes as dt
+from ganglion.errors import IndexingError, ShapeError
+from ganglion.ops.composite import through
+from ganglion.ops.movement import cast
+from ganglion.ops.record import Op, Saved
+from ganglion.shapes import Meta, normalize_dim, show
+
+if TYPE_CHECKING:
+    from ganglion.tensor import Tensor
+
+Array = np.ndarray[Any, Any]
+
+
+def _shifted(x: Array, dim: int) -> Array:
+    top = np.maximum.reduce(x, axis=dim, keepdims=True, initial=-np.inf)
+    return np.subtract(x, top)
+
+
+def _softmax_array(x: Array, dim: int) -> Array:
+    e = _shifted(x, dim) if x.ndim else np.zeros_like(x)
+    np.exp(e, out=e)
+    e /= np.add.reduce(e, axis=dim if x.ndim else None, keepdims=True)
+    return e
+
+
+def _log_softmax_array(x: Array, dim: int) -> Array:
+    out = _shifted(x, dim) if x.ndim else np.zeros_like(x)
+    out -= np.log(np.add.reduce(np.exp(out), axis=dim if x.ndim else None, keepdims=True))
+    return out
+
+
+def _softmax_ops(x: Tensor, dim: int) -> Tensor:
+    e = (x - x.amax(dim, keepdim=True).detach()).exp()
+    return e / e.sum(dim, keepdim=True)
+
+
+def _log_softmax_ops(x: Tensor, dim: int) -> Tensor:
+    shifted = x - x.amax(dim, keepdim=True).detach()
+    return shifted - shifted.exp().sum(dim, keepdim=True).log()
+
+
+def _softmax_rule(s: Saved, g: Tensor) -> Tensor:
+    weighted = g * s.out
+    return weighted - s.out * weighted.sum(s["dim"], keepdim=True)
+
+
+def _log_softmax_rule(s: Saved, g: Tensor) -> Tensor:
+    return g - s.out.exp() * g.sum(s["dim"], keepdim=True)
+
+
+SOFTMAX = Op(
+    "softmax",
+    "rowwise",
+    _softmax_array,
+    lambda x, dim: x,
+    vjp=(_softmax_rule,),
+    saves="o",
+    decompose=_softmax_ops,
+    flops=lambda x, dim: 5 * x.numel,
+)
+LOG_SOFTMAX = Op(
+    "log_softmax",
+    "rowwise",
+    _log_softmax_array,
+    lambda x, dim: x,
+    vjp=(_log_softmax_rule,),
+    saves="o",
+    decompose=_log_softmax_ops,
+    flops=lambda x, dim: 5 * x.numel,
+)
+
+
+def _implicit_dim(ndim: int) -> int:
+    return 0 if ndim in (0, 1, 3) else 1
+
+
+def softmax(
+    input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: dt.dtype | None = None
+) -> Tensor:
+    """``exp(x) / sum(exp(x))`` along ``dim``."""
+    x = input if dtype is None else cast(input, dtype)
+    at = _implicit_dim(x.ndim) if dim is None else normalize_dim(dim, x.ndim)
+    return SOFTMAX(x, dim=at)  # type: ignore[no-any-return]
+
+
+def log_softmax(
+    input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: dt.dtype | None = None
+) -> Tensor:
+    """``x - log(sum(exp(x)))`` along ``dim``."""
+    x = input if dtype is None else cast(input, dtype)
+    at = _implicit_dim(x.ndim) if dim is None else normalize_dim(dim, x.ndim)
+    return LOG_SOFTMAX(x, dim=at)  # type: ignore[no-any-return]
+
+
+# --- cross-entropy of (rows, classes) logits with class indices -----------------------------------
+
+
+def _picked(x: Array, target: Array, ignore: int) -> tuple[Array, Array]:
+    """Row numbers that count, and their classes; an error for classes out of range."""
+    rows = np.flatnonzero(target != ignore)
+    classes = target[rows]
+    if classes.size and not 0 <= classes.min() <= classes.max() < x.shape[1]:
+        bad = classes[(classes < 0) | (classes >= x.shape[1])][0]
+        raise IndexingError(
+            f"Target {bad} is out of bounds: class indices must lie in [0, {x.shape[1] - 1}] for "
+            f"input of shape {show(x.shape)} (or equal ignore_index {ignore})"
+        )
+    return rows, classes
+
+
+def _cross_entropy_array(x: Array, target: Array, ignore: int, reduction: str) -> Array:
+    shifted = _shifted(x, 1)
+    rows, classes = _picked(x, target, ignore)
+    losses = np.zeros(len(x), x.dtype)
+    log_sum = np.log(np.add.reduce(np.exp(shifted), axis=1))
+    losses[rows] = log_sum[rows] - shifted[rows, classes]
+    if reduction == "none":
+        return losses
+    total = np.add.reduce(losses, dtype=x.dtype)
+    return np.asarray(total if reduction == "sum" else total / x.dtype.type(len(rows)), x.dtype)
+
+
+def _cross_entropy_grad_array(
+    x: Array, target: Array, g: Array, ignore: int, reduction: str
+) -> Array:
+    out = _softmax_array(x, 1)
+    rows, classes = _picked(x, target, ignore)
+    out[rows, classes] -= 1
+    if len(rows) != len(x):
+        out[target == ignore] = 0
+    scale = g / x.dtype.type(len(rows)) if reduction == "mean" else g
+    out *= scale[:, None] if reduction == "none" else scale
+    return out
+
+
+def _valid(target: Tensor, ignore: int, like: Tensor) -> Tensor:
+    return cast(target != ignore, like.dtype)
+
+
+def _cross_entropy_ops(x: Tensor, target: Tensor, ignore: int, reduction: str) -> Tensor:
+    valid = _valid(target, ignore, x)
+    index = target.masked_fill(target == ignore, 0).unsqueeze(1)
+    losses = -_log_softmax_ops(x, 1).gather(1, index).squeeze(1) * valid
+    if reduction == "none":
+        return losses
+    return losses.sum() / valid.sum() if reduction == "mean" else losses.sum()
+
+
+def _cross_entropy_grad_ops(
+    x: Tensor, target: Tensor, g: Tensor, ignore: int, reduction: str
+) -> Tensor:
+    valid = _valid(target, ignore, x)
+    index = target.masked_fill(target == ignore, 0).unsqueeze(1)
+    minus_one = (valid * -1).unsqueeze(1)
+    p = _softmax_ops(x, 1) * valid.unsqueeze(1)
+    scale = g.unsqueeze(1) if reduction == "none" else g
+    scale = scale / valid.sum() if reduction == "mean" else scale
+    return p.scatter_add(1, index, minus_one) * scale
+
+
+def _infer_cross_entropy(x: Meta, target: Meta, ignore: int, reduction: str) -> Meta:
+    if target.shape != x.shape[:1]:
+        raise ShapeError(
+            f"Expected input batch_size ({x.shape[0]}) to match target batch_size: input is "
+            f"{show(x.shape)}, target {show(target.shape)}"
+        )
+    return Meta(x.shape[:1] if reduction == "none" else (), x.dtype)
+
+
+CROSS_ENTROPY_GRAD = Op(
+    "cross_entropy_grad",
+    "rowwise",
+    _cross_entropy_grad_array,
+    lambda x, target, g, ignore, reduction: x,
+    vjp=through(_cross_entropy_grad_ops),
+    saves="*",
+    decompose=_cross_entropy_grad_ops,
+    flops=lambda x, target, g, ignore, reduction: 7 * x.numel,
+)
+CROSS_ENTROPY = Op(
+    "cross_entropy",
+    "rowwise",
+    _cross_entropy_array,
+    _infer_cross_entropy,
+    vjp=(lambda s, g: CROSS_ENTROPY_GRAD(s.x, s.y, g, **s.params), None),
+    saves="xy",
+    decompose=_cross_entropy_ops,
+    flops=lambda x, target, ignore, reduction: 5 * x.numel,
+)
