@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ganglion.eager import result_type
     from ganglion.gradmode import *
     from ganglion.ops.create import *
+    from ganglion.ops.einsum import einsum
     from ganglion.ops.elementwise import *
     from ganglion.ops.matmul import *
     from ganglion.ops.movement import *
@@ -63,9 +64,10 @@ _PUBLIC = {
         arange empty empty_like eye full full_like linspace logspace ones ones_like scalar_tensor
         zeros zeros_like
     """,
+    "ops.einsum": "einsum",
     "ops.elementwise": "add div exp mul neg sub",
     "ops.matmul": """
-        addmm addmv baddbmm bmm chain_matmul dot einsum ger inner kron linear matmul mm mv outer
+        addmm addmv baddbmm bmm chain_matmul dot ger inner kron linear matmul mm mv outer
         tensordot vdot
     """,
     "ops.movement": """

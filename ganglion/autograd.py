@@ -89,14 +89,24 @@ def refresh(x: Tensor) -> None:
     """Derive a view's history anew after its base was written."""
     view = x._view
     assert view is not None
+    if view.quiet and view.origin is not None:
+        _refuse_quiet(view.origin)
+    elif view.origin is not None:
+        with set_grad_enabled(True):
+            seen = view.origin
+            for op, params in view.path:
+                seen = op(seen, **params)
+        x._edge = seen._edge
     view.version = x._storage.version
-    if not view.attached:
-        return
-    with set_grad_enabled(True):
-        seen = view.base
-        for op, params in view.chain:
-            seen = op(seen, **params)
-    x._edge = seen._edge
+
+
+def _refuse_quiet(origin: Tensor) -> None:
+    if mode.grad and origin.requires_grad:
+        raise AutogradError(
+            "A view was created in no_grad mode and its base or another view of its base has been "
+            "modified inplace with grad mode enabled. Make the view after the write, or detach() "
+            "it."
+        )
 
 
 def record(

@@ -11,11 +11,35 @@ import numpy as np
 import ganglion.dtypes as dt
 from ganglion.dispatch import mode
 from ganglion.errors import ArgumentError, ArgumentTypeError, DTypeError
-from ganglion.ops.create import chosen, made, zeros
+from ganglion.ops.create import (
+    arange,
+    chosen,
+    empty,
+    empty_like,
+    eye,
+    full,
+    full_like,
+    linspace,
+    logspace,
+    made,
+    ones,
+    ones_like,
+    scalar_tensor,
+    zeros,
+    zeros_like,
+)
 from ganglion.ops.movement import cast, cast_array, clone, detach
 from ganglion.storage import device as as_device
 from ganglion.tensor import Tensor, wrap
 from ganglion.tree import map_leaves
+
+__all__ = [
+    "arange", "as_tensor", "asarray", "empty", "empty_like", "eye", "from_dlpack", "from_numpy",
+    "full", "full_like", "is_tensor", "linspace", "logspace", "new_tensor", "ones", "ones_like",
+    "scalar_tensor", "tensor", "zeros", "zeros_like",
+    "BoolTensor", "ByteTensor", "CharTensor", "DoubleTensor", "FloatTensor", "HalfTensor",
+    "IntTensor", "LongTensor", "ShortTensor",
+]  # fmt: skip
 
 Array = np.ndarray[Any, Any]
 _NUMBERS: Final = {bool, int, float}
@@ -207,6 +231,9 @@ def new_tensor(
     """A new tensor of ``data`` in ``input``'s dtype."""
     d = chosen(dtype, device, input.dtype)
     return tensor(data, dtype=d, requires_grad=requires_grad)
+
+
+Tensor.new_tensor = new_tensor
 
 
 def is_tensor(obj: Any) -> bool:

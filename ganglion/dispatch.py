@@ -1,7 +1,7 @@
 """The one door from an op call to whoever listens: the eager runner, or a tracer.
 
-``bind`` computes new tensors and ``write`` stores a value into an existing tensor. Both go to
-the thread's listener. The eager runner (floor 3) is the default; a trace pushes its own.
+``bind`` computes new tensors, ``write`` stores a value into an existing tensor, and ``read``
+hands out values. All go to the thread's listener. The eager runner (floor 3) is the default; a trace pushes its own.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ class Listener(Protocol):
     def write(self, target: Tensor, value: Tensor) -> Tensor:
         """Store ``value`` into ``target`` (same shape), keeping views and gradients right."""
 
+    def read(self, tensor: Tensor) -> Any:
+        """The tensor's array, for turning values into Python's or NumPy's."""
+
 
 class Mode(threading.local):
     """Each thread's listener and grad mode; the eager runner sets the class's ``listener``."""
@@ -53,6 +56,11 @@ def bind(op: Op, inputs: tuple[Any, ...], params: Mapping[str, Any]) -> Any:
 def write(target: Tensor, value: Tensor) -> Tensor:
     """Send one in-place assignment to the thread's listener; return ``target``."""
     return mode.listener.write(target, value)
+
+
+def read(tensor: Tensor) -> Any:
+    """The array behind a tensor whose values leave the library; a trace refuses."""
+    return mode.listener.read(tensor)
 
 
 @contextmanager

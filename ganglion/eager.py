@@ -11,10 +11,10 @@ import ganglion.dtypes as dt
 from ganglion import autograd, dispatch
 from ganglion.dispatch import mode
 from ganglion.errors import AutogradError, DTypeError, GanglionError, IndexingError, ShapeError
-from ganglion.ops.movement import WRITE_VIEW, cast
+from ganglion.ops.movement import WRITE_VIEW, cast, plain_chain
 from ganglion.ops.record import Op
 from ganglion.shapes import Meta, show
-from ganglion.storage import View
+from ganglion.storage import Chain, View
 from ganglion.tensor import Tensor, wrap
 
 F32 = np.dtype(np.float32)
@@ -48,6 +48,10 @@ class Eager:
             mode.quiet.run(np.copyto, target._data, source, casting="unsafe")
         rebase(target, value)
         return target
+
+    def read(self, tensor: Tensor) -> Any:
+        """The tensor's own array."""
+        return tensor._data
 
 
 def prepare(op: Op, inputs: tuple[Any, ...]) -> tuple[tuple[Any, ...], list[Any], bool]:
@@ -147,7 +151,7 @@ def finish(
     if mode.grad and op.vjp is not None:
         autograd.record(op, inputs, arrays, params, results)
     if op.view:
-        attach_view(op, inputs[0], params, results[0])
+        _attach(op, inputs[0], params, results)
     if mode.anomaly:
         autograd.check_finite(op, results)
     return results if many else results[0]
@@ -159,16 +163,29 @@ def _output(array: Any) -> Tensor:
     return wrap(array)
 
 
+def _attach(op: Op, source: Tensor, params: Mapping[str, Any], results: tuple[Any, ...]) -> None:
+    if op.part is None:
+        attach_view(op, source, params, results[0])
+        return
+    for i, result in enumerate(results):
+        step, own = op.part(params, i)
+        attach_view(step, source, own, result)
+
+
 def attach_view(op: Op, source: Tensor, params: Mapping[str, Any], result: Tensor) -> None:
     """Make ``result`` share its source's storage and remember the way to it."""
-    result._storage = source._storage
+    storage = result._storage = source._storage
     seen = source._view
-    if seen is None:
-        base, chain = source, ((op, params),)
-    else:
-        base, chain = seen.base, (*seen.chain, (op, params))
-    attached = op.vjp is not None and (seen is None or seen.attached)
-    result._view = View(base, chain, attached, source._storage.version)
+    path: Chain = ((op, params),)
+    base, chain, quiet = source, path, not mode.grad
+    origin: Tensor | None = source
+    if seen is not None:
+        base, chain = seen.base, (*seen.chain, *path)
+        if seen.origin is not None and not source._leaf:
+            origin, path, quiet = seen.origin, (*seen.path, *path), quiet or seen.quiet
+    if op.vjp is None:
+        origin = None
+    result._view = View(base, chain, origin, path, storage.version, quiet)
 
 
 def _store(op: Op, inputs: tuple[Any, ...], out: Any) -> tuple[Tensor, ...]:
@@ -195,7 +212,7 @@ def check_writable(target: Tensor, value: Tensor) -> None:
             f"{target.dtype.name}; compute out of place, or convert the tensor first"
         )
     if mode.grad:
-        _check_leaf(target)
+        _check_history(target, value)
     if 0 in getattr(target._data, "strides", ()) and _overlaps(target._data):
         raise AutogradError(
             "unsupported operation: more than one element of the written-to tensor refers to a "
@@ -203,14 +220,21 @@ def check_writable(target: Tensor, value: Tensor) -> None:
         )
 
 
-def _check_leaf(target: Tensor) -> None:
+def _check_history(target: Tensor, value: Tensor) -> None:
     if target._leaf:
         raise AutogradError(
             "a leaf Variable that requires grad is being used in an in-place operation. "
             "Write under `with no_grad():`, or to a clone()."
         )
     view = target._view
-    if view is not None and view.attached and view.base._leaf:
+    if view is None or view.origin is None:
+        return
+    if view.quiet and (view.origin.requires_grad or value.requires_grad):
+        raise AutogradError(
+            "A view was created in no_grad mode and is being modified inplace with grad mode "
+            "enabled. Make the view and write to it both inside no_grad, or both outside."
+        )
+    if view.origin._leaf:
         raise AutogradError(
             "a view of a leaf Variable that requires grad is being used in an in-place operation. "
             "Write under `with no_grad():`, or to a clone()."
@@ -224,17 +248,17 @@ def _overlaps(array: np.ndarray[Any, Any]) -> bool:
 def rebase(target: Tensor, value: Tensor) -> None:
     """Give a written tensor (and, if it is a view, its base) the history of the new value."""
     target._storage.version += 1
-    view = target._view
     if not mode.grad:
         return
-    if view is None or not view.attached:
+    view = target._view
+    if view is None or view.origin is None:
         target._edge = value._edge
         return
-    base = view.base
-    if base.requires_grad or value.requires_grad:
-        params = {"chain": view.chain}
-        arrays = (base._data, value._data)
-        autograd.record(WRITE_VIEW, (base, value), arrays, params, (base,))
+    origin = view.origin
+    if origin.requires_grad or value.requires_grad:
+        params = {"chain": plain_chain(view.path)}
+        arrays = (origin._data, value._data)
+        autograd.record(WRITE_VIEW, (origin, value), arrays, params, (origin,))
         autograd.refresh(target)
 
 

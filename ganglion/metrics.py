@@ -202,7 +202,7 @@ class ConfusionMatrix(Metric):
         predicted, true = _classes(outputs, targets, self.ignore_index)
         size = self._size(outputs, predicted, true)
         found = np.bincount(true * size + predicted, minlength=size * size).reshape(size, size)
-        known = np.asarray(self.sums["counts"], np.int64).reshape(-1, len(self.sums["counts"]))
+        known = self.counts
         found[: len(known), : len(known)] += known
         self.sums["counts"] = found
 
@@ -217,15 +217,21 @@ class ConfusionMatrix(Metric):
         width = outputs.shape[1] if _many_classes(outputs) else 2
         return self.num_classes or max(seen, width, len(self.sums["counts"]))
 
+    @property
+    def counts(self) -> Array:
+        """The matrix so far."""
+        size = len(self.sums["counts"])
+        return np.array(self.sums["counts"], np.int64).reshape(size, size)
+
     def compute(self) -> Any:
-        return np.array(self.sums["counts"], np.int64)
+        return self.counts
 
 
 class _Macro(ConfusionMatrix):
     """Mean over the classes that occur, as target or as prediction, of a score per class."""
 
     def compute(self) -> float:
-        counts = super().compute()
+        counts = self.counts
         hits, predicted, true = np.diag(counts), counts.sum(axis=0), counts.sum(axis=1)
         scores = self.score(hits, predicted, true)[predicted + true > 0]
         return float(scores.mean()) if len(scores) else float("nan")

@@ -53,13 +53,26 @@ Chain = tuple[tuple["Op", Mapping[str, Any]], ...]
 
 
 class View:
-    """How a tensor looks into its base: ``chain`` of view ops; ``attached`` unless detached.
+    """How a tensor looks into its base.
 
-    ``version`` is the storage version at which the tensor's gradient history was last right.
+    It shares the memory of ``base``, reached by the view ops in ``chain``, and the gradient
+    history of ``origin``, reached by those in ``path``; ``origin`` is the base itself, or a later
+    tensor where a history starts: one detached, or a leaf. It is None for a detached tensor, whose
+    history is its own. ``version`` is the storage's when this history was last right; a ``quiet``
+    view was made under ``no_grad``.
     """
 
-    __slots__ = ("attached", "base", "chain", "version")
+    __slots__ = ("base", "chain", "origin", "path", "quiet", "version")
 
-    def __init__(self, base: Tensor, chain: Chain, attached: bool, version: int) -> None:
+    def __init__(
+        self,
+        base: Tensor,
+        chain: Chain,
+        origin: Tensor | None,
+        path: Chain,
+        version: int,
+        quiet: bool,
+    ) -> None:
         self.base, self.chain = base, chain
-        self.attached, self.version = attached, version
+        self.origin, self.path = origin, path
+        self.version, self.quiet = version, quiet

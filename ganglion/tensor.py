@@ -11,7 +11,8 @@ import numpy as np
 import ganglion.dtypes as dt
 from ganglion.dispatch import mode, write
 from ganglion.errors import ArgumentError, ArgumentTypeError, AutogradError, DTypeError
-from ganglion.ops import elementwise, movement, reduce
+from ganglion.ops import create, elementwise, movement, reduce
+from ganglion.ops import matmul as products
 from ganglion.shapes import Size, show
 from ganglion.storage import CPU, Storage, View, device
 
@@ -117,7 +118,11 @@ class Tensor:
     @property
     def requires_grad(self) -> bool:
         """Whether gradients are computed for it. Settable on leaves."""
-        return self._leaf or self._edge is not None
+        if self._leaf or self._edge is not None:
+            return True
+        view = self._view  # its base may have got a history since
+        stale = view is not None and view.version != self._storage.version
+        return stale and not view.quiet and self._engine.refresh(self) is not None
 
     @requires_grad.setter
     def requires_grad(self, wanted: bool) -> None:
@@ -226,6 +231,34 @@ class Tensor:
     expand = movement.expand
     squeeze = movement.squeeze
     unsqueeze = movement.unsqueeze
+
+    # --- matrix products
+    matmul = products.matmul
+    mm = products.mm
+    bmm = products.bmm
+    mv = products.mv
+    dot = products.dot
+    vdot = products.vdot
+    inner = products.inner
+    outer = products.outer
+    ger = products.ger
+    kron = products.kron
+    addmm = products.addmm
+    addmv = products.addmv
+    baddbmm = products.baddbmm
+    addmm_ = in_place(products.addmm)
+    addmv_ = in_place(products.addmv)
+    baddbmm_ = in_place(products.baddbmm)
+    __matmul__ = products.matmul
+    __rmatmul__ = products.rmatmul
+    __imatmul__ = in_place(products.matmul)
+
+    # --- creation in this tensor's dtype
+    new_empty = create.new_empty
+    new_full = create.new_full
+    new_ones = create.new_ones
+    new_zeros = create.new_zeros
+    new_tensor: Callable[..., Tensor]  # set in creation.py, which knows how to read data
 
     __add__ = __radd__ = elementwise.add
     __mul__ = __rmul__ = elementwise.mul

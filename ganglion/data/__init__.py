@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         load_fashion_mnist,
         load_mnist,
     )
-    from ganglion.data.loader import DataLoader
+    from ganglion.data.loader import DataLoader, get_worker_info
     from ganglion.data.rows import Rows, decode, load_labelled, load_unlabelled
     from ganglion.data.sampler import (
         BatchSampler,
@@ -48,7 +48,7 @@ _PUBLIC = {
     "images": """
         CIFAR10 MNIST FashionMNIST ImageDataset load_cifar10 load_fashion_mnist load_mnist
     """,
-    "loader": "DataLoader",
+    "loader": "DataLoader get_worker_info",
     "rows": "Rows decode load_labelled load_unlabelled",
     "sampler": """
         BatchSampler RandomSampler Sampler SequentialSampler SubsetRandomSampler

@@ -7,7 +7,7 @@ import numpy as np
 
 from ganglion.creation import from_numpy, tensor
 from ganglion.errors import ArgumentTypeError, ShapeError
-from ganglion.ops.movement import stack
+from ganglion.ops.join import stack
 from ganglion.tensor import Tensor
 
 Batch = Any

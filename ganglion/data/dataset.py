@@ -75,10 +75,10 @@ class TensorDataset(Dataset[tuple[Tensor, ...]]):
 
 
 def _rows(tensor: Tensor, indices: Indices) -> Tensor:
-    """A copy of these rows: one NumPy call, unless gradients must flow to the data."""
+    """A copy of these rows: one NumPy indexing, unless gradients must flow to the data."""
     if tensor.requires_grad:
         return tensor[from_numpy(indices)]
-    return from_numpy(np.take(tensor.numpy(), indices, axis=0))
+    return from_numpy(tensor.numpy()[indices])
 
 
 class Subset(Dataset[T_co]):

@@ -223,6 +223,10 @@ class DataLoader(Generic[T_co]):
                 yield self.collate_fn(batch)
 
 
+def get_worker_info() -> None:
+    """None, as in PyTorch's main process: one reader sees the whole of a stream."""
+
+
 def _cut(order: Any, sampler: BatchSampler, first: int) -> Iterator[Any]:
     for number in range(first, len(sampler)):
         yield order[number * sampler.batch_size : (number + 1) * sampler.batch_size]

@@ -20,7 +20,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
@@ -228,9 +228,9 @@ class TablePreprocessor:
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON values."""
         return {
-            "columns": [asdict(column) for column in self.columns],
+            "columns": [_json(column) for column in self.columns],
             "dropped": dict(self.dropped),
-            "target": asdict(self.target),
+            "target": _json(self.target),
         }
 
     @classmethod
@@ -239,6 +239,12 @@ class TablePreprocessor:
         target = {**saved["target"], "classes": tuple(saved["target"]["classes"])}
         columns = tuple(_column_from_dict(column) for column in saved["columns"])
         return cls(columns, dict(saved["dropped"]), Target(**target))
+
+
+def _json(record: NumberColumn | CategoryColumn | Target) -> dict[str, Any]:
+    """Fields of a record, tuples as lists."""
+    fields = vars(record).items()
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in fields}
 
 
 def _column_from_dict(saved: Mapping[str, Any]) -> NumberColumn | CategoryColumn:

@@ -1,39 +1,54 @@
-"""Elementwise math: arithmetic, comparisons, logic, and the functions of one variable."""
+"""What elementwise ops share: shape rules, records and public functions of one shape."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import ganglion.dtypes as dt
+from ganglion.dispatch import bind
+from ganglion.errors import ArgumentTypeError
 from ganglion.ops.record import Op, into
-from ganglion.shapes import Meta, broadcast_shapes
+from ganglion.shapes import Meta, Shape, broadcast_shapes
 
 if TYPE_CHECKING:
     from ganglion.tensor import Tensor
 
 Array = np.ndarray[Any, Any]
 Operand = "Tensor | float"
+Function = Callable[..., "Tensor"]
+
+BOOLS = frozenset({dt.bool_, np.dtype(bool)})
+_SIGNED = {1: np.int8, 2: np.int16, 4: np.int32, 8: np.int64}
+_BRANCHY = 512  # elements up to which np.where is the faster choice
 
 
-def shape_of(x: Any) -> tuple[int, ...]:
-    return x.shape if isinstance(x, Meta) else ()
+# --- shape rules ----------------------------------------------------------------------------------
 
 
-def joined(*operands: Any) -> Meta:
+def shape_of(x: Any) -> Shape:
+    """The shape of an operand; numbers have none."""
+    if isinstance(x, Meta):
+        return x.shape
+    if isinstance(x, (int, float)):
+        return ()
+    raise ArgumentTypeError(f"expected a tensor or a number, got {x!r}")
+
+
+def joined(*operands: Any, **params: Any) -> Meta:
     """Broadcast shape and common dtype of operands that were promoted already."""
-    dtype = next(x.dtype for x in operands if isinstance(x, Meta))
-    return Meta(broadcast_shapes(*map(shape_of, operands)), dtype)
+    dtype = next((x.dtype for x in operands if isinstance(x, Meta)), None)
+    return Meta(broadcast_shapes(*map(shape_of, operands)), dtype or dt.of_scalar(operands[0]))
 
 
-def compared(*operands: Any) -> Meta:
+def compared(*operands: Any, **params: Any) -> Meta:
+    """Booleans in the operands' broadcast shape."""
     return Meta(joined(*operands).shape, dt.bool_)
 
 
-def binary(name: str, kernel: Any, x: Any, y: Any, saves: str = "", promote: Any = "same") -> Op:
-    """A differentiable op of two operands with its two gradient rules."""
-    return Op(name, "elementwise", kernel, joined, vjp=(x, y), saves=saves, promote=promote)
+# --- records --------------------------------------------------------------------------------------
 
 
 def unary(name: str, kernel: Any, rule: Any, saves: str = "", promote: Any = "float") -> Op:
@@ -41,55 +56,58 @@ def unary(name: str, kernel: Any, rule: Any, saves: str = "", promote: Any = "fl
     return Op(name, "elementwise", kernel, joined, vjp=(rule,), saves=saves, promote=promote)
 
 
-def compare(name: str, kernel: Any) -> Op:
-    return Op(name, "elementwise", kernel, compared, promote="same")
+def binary(
+    name: str, kernel: Any, x: Any, y: Any, saves: str = "", promote: Any = "same", infer: Any = joined
+) -> Op:
+    """A differentiable op of two operands with its two gradient rules."""
+    return Op(name, "elementwise", kernel, infer, vjp=(x, y), saves=saves, promote=promote)
 
 
-ADD = binary("add", np.add, lambda s, g: g, lambda s, g: g)
-SUB = binary("sub", np.subtract, lambda s, g: g, lambda s, g: -g)
-MUL = binary("mul", np.multiply, lambda s, g: g * s.y, lambda s, g: g * s.x, "xy")
-DIV = binary(
-    "div",
-    np.true_divide,
-    lambda s, g: g / s.y,
-    lambda s, g: -g * (s.x / s.y) / s.y,
-    "xy",
-    promote="float",
-)
-NEG = unary("neg", np.negative, lambda s, g: -g, promote="none")
-EXP = unary("exp", np.exp, lambda s, g: g * s.out, "o")
-LOG = unary("log", np.log, lambda s, g: g / s.x, "x")
-GT = compare("gt", np.greater)
+def predicate(name: str, kernel: Any, promote: Any = "none") -> Op:
+    """An op that answers with booleans."""
+    return Op(name, "elementwise", kernel, compared, promote=promote)
 
 
-def add(input: Tensor, other: Operand, *, alpha: float = 1, out: Tensor | None = None) -> Tensor:
-    """``input + alpha * other``."""
-    if alpha != 1:
-        other = other * alpha
-    return into(out, ADD(input, other))
+# --- public functions -----------------------------------------------------------------------------
 
 
-def sub(input: Tensor, other: Operand, *, alpha: float = 1, out: Tensor | None = None) -> Tensor:
-    """``input - alpha * other``."""
-    if alpha != 1:
-        other = other * alpha
-    return into(out, SUB(input, other))
+def of_one(op: Op, doc: str) -> Function:
+    """The public function ``f(input, *, out=None)`` of an op."""
+
+    def function(input: Tensor, *, out: Tensor | None = None) -> Tensor:
+        value = bind(op, (input,), {})
+        return value if out is None else into(out, value)
+
+    return _named(function, op, doc)
 
 
-def mul(input: Tensor, other: Operand, *, out: Tensor | None = None) -> Tensor:
-    """``input * other``."""
-    return into(out, MUL(input, other))
+def of_two(op: Op, doc: str) -> Function:
+    """The public function ``f(input, other, *, out=None)`` of an op."""
+
+    def function(input: Tensor, other: Operand, *, out: Tensor | None = None) -> Tensor:
+        value = bind(op, (input, other), {})
+        return value if out is None else into(out, value)
+
+    return _named(function, op, doc)
 
 
-def div(input: Tensor, other: Operand, *, out: Tensor | None = None) -> Tensor:
-    """``input / other``."""
-    return into(out, DIV(input, other))
+def _named(function: Function, op: Op, doc: str) -> Function:
+    function.__name__ = function.__qualname__ = op.name
+    function.__doc__ = doc
+    return function
 
 
-def neg(input: Tensor, *, out: Tensor | None = None) -> Tensor:
-    """``-input``."""
-    return into(out, NEG(input))
+# --- kernels --------------------------------------------------------------------------------------
 
 
-def exp(input: Tensor, *, out: Tensor | None = None) -> Tensor:
-    return into(out, EXP(input))
+def choose(condition: Array, x: Any, y: Any, dtype: np.dtype[Any]) -> Array:
+    """``np.where`` in ``dtype``; large arrays by bit masks, which do not mind random conditions."""
+    x, y = np.asarray(x, dtype), np.asarray(y, dtype)
+    if condition.size <= _BRANCHY:
+        return np.where(condition, x, y)
+    kind = _SIGNED[dtype.itemsize]
+    x, y = x.view(kind), y.view(kind)
+    mask = np.negative(condition.view(np.int8), dtype=kind)  # all bits, or none
+    out = np.bitwise_and(np.bitwise_xor(x, y), mask)
+    np.bitwise_xor(out, y, out=out)
+    return out.view(dtype)

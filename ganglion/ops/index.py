@@ -111,7 +111,7 @@ def _infer_scatter_add(x: Meta | None, index: Meta, src: Meta, dim: int, shape: 
 
 
 # inputs: a tensor of ``shape`` (None stands for zeros), the index, and a source of its shape
-SCATTER_ADD = Op(
+SCATTER_ADD: Op = Op(
     "scatter_add",
     "index",
     _scatter_add_array,
@@ -148,7 +148,7 @@ def gather(input: Tensor, dim: int, index: Tensor, sparse_grad: bool = False) ->
     shape = index._data.shape
     input, dim, index = _lifted(input, dim, index)
     found = GATHER(input, index, dim=dim)
-    return found if found._data.shape == shape else reshape(found, shape)  # type: ignore[no-any-return]
+    return found if found._data.shape == shape else reshape(found, shape)
 
 
 def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
@@ -162,7 +162,7 @@ def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     base, dim, index = _lifted(input, dim, index)
     src = _source(src, index._data.shape)
     found = SCATTER_ADD(base, index, src, dim=dim, shape=base._data.shape)
-    return found if found._data.shape == shape else reshape(found, shape)  # type: ignore[no-any-return]
+    return found if found._data.shape == shape else reshape(found, shape)
 
 
 def _source(src: Tensor, index: Shape) -> Tensor:
@@ -173,10 +173,10 @@ def _source(src: Tensor, index: Shape) -> Tensor:
     if shape == index:
         return src
     if 0 in index:
-        return reshape(SLICE(reshape(src, (-1,)), key=(("s", 0, 0, 1),)), index)
+        return reshape(SLICE(reshape(src, (-1,)), key=(slice(0),)), index)
     if len(shape) != len(index) or any(n > m for n, m in zip(index, shape, strict=True)):
         raise ShapeError(
             f"Expected index {show(index)} to be no larger size than src {show(shape)} in every "
             "dimension"
         )
-    return SLICE(src, key=tuple(("s", 0, n, 1) for n in index))  # type: ignore[no-any-return]
+    return SLICE(src, key=tuple(slice(n) for n in index))  # type: ignore[no-any-return]

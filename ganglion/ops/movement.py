@@ -1,4 +1,4 @@
-"""Ops that move or reinterpret elements without computing: views, copies, casts, joins."""
+"""Casts, copies, and the views that all others are made of; writing through views."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import ganglion.dtypes as dt
-from ganglion.errors import ArgumentTypeError, IndexingError, ShapeError
-from ganglion.ops.record import Op, Saved
+from ganglion.errors import IndexingError, ShapeError
+from ganglion.ops.record import OPS, Op, Saved
 from ganglion.shapes import Meta, Shape, infer_size, normalize_dim, show, size_args
 
 if TYPE_CHECKING:
@@ -71,35 +71,28 @@ def contiguous(input: Tensor, memory_format: Any = None) -> Tensor:
 # --- views: the output shares the input's memory --------------------------------------------------
 
 
-def _view(name: str, kernel: Any, infer: Any, rule: Any) -> Op:
+def view_op(name: str, kernel: Any, infer: Any, rule: Any) -> Op:
+    """A view and its gradient rule."""
     return Op(name, "view", kernel, infer, vjp=(rule,), view=True, in_float32=False)
 
 
-VIEW = _view(
-    "view",
-    lambda x, shape: np.reshape(x, shape, copy=False),
-    lambda x, shape: Meta(infer_size(shape, x.numel), x.dtype),
-    lambda s, g: reshape(g, s.shapes[0]),
-)
-PERMUTE = _view(
-    "permute",
-    lambda x, dims: np.transpose(x, dims),
-    lambda x, dims: Meta(tuple(x.shape[d] for d in dims), x.dtype),
-    lambda s, g: PERMUTE(g, dims=tuple(int(d) for d in np.argsort(s["dims"]))),
-)
-EXPAND = _view(
-    "expand",
-    lambda x, shape: np.lib.stride_tricks.as_strided(*_expanded(x, shape)),
-    lambda x, shape: Meta(_check_expand(x.shape, shape), x.dtype),
-    lambda s, g: g,  # the walk sums over the broadcast dimensions
-)
+def _view_array(x: Array, shape: Shape) -> Array:
+    return x.reshape(shape) if x.flags.c_contiguous else x.reshape(shape, copy=False)
 
 
-def _expanded(x: Array, shape: Shape) -> tuple[Array, Shape, tuple[int, ...]]:
+def _expand_array(x: Array, shape: Shape) -> Array:
     lead = len(shape) - x.ndim
     _check_expand(x.shape, shape)
     kept = zip(x.strides, x.shape, shape[lead:], strict=True)
-    return x, shape, (0,) * lead + tuple(0 if n == 1 != want else s for s, n, want in kept)
+    strides = (0,) * lead + tuple([0 if n == 1 != want else s for s, n, want in kept])
+    return strided(x, shape, strides)
+
+
+def strided(x: Array, shape: Shape, strides: Shape) -> Array:
+    """The memory of ``x`` under other strides, in bytes."""
+    if x.flags.forc and x.size:  # ten times faster, for arrays that can lend their buffer
+        return np.ndarray(shape, x.dtype, x, 0, strides)
+    return np.lib.stride_tricks.as_strided(x, shape, strides)
 
 
 def _check_expand(given: Shape, shape: Shape) -> Shape:
@@ -112,67 +105,137 @@ def _check_expand(given: Shape, shape: Shape) -> Shape:
     return shape
 
 
-# a frozen basic index: ints, slices as ("s", start, stop, step), None
-def _unfreeze(key: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(slice(*k[1:]) if isinstance(k, tuple) else k for k in key)
-
-
-def _infer_slice(x: Meta, key: tuple[Any, ...]) -> Meta:
-    found = np.broadcast_to(np.empty((), bool), x.shape)[_unfreeze(key)]
-    return Meta(found.shape, x.dtype)
-
-
-def _slice_array(x: Array, key: tuple[Any, ...]) -> Array:
-    return x[(*_unfreeze(key), ...)]  # the ellipsis keeps 0-d results arrays
-
-
-SLICE = _view("slice", _slice_array, _infer_slice, lambda s, g: embed(g, s.shapes[0], s["key"]))
+VIEW = view_op(
+    "view",
+    _view_array,
+    lambda x, shape: Meta(infer_size(shape, x.numel), x.dtype),
+    lambda s, g: reshape(g, s.shapes[0]),
+)
+PERMUTE = view_op(
+    "permute",
+    lambda x, dims: x.transpose(dims),
+    lambda x, dims: Meta(tuple(x.shape[d] for d in dims), x.dtype),
+    lambda s, g: PERMUTE(g, dims=tuple(sorted(s["dims"], key=s["dims"].__getitem__))),
+)
+EXPAND = view_op(
+    "expand",
+    _expand_array,
+    lambda x, shape: Meta(_check_expand(x.shape, shape), x.dtype),
+    lambda s, g: g,  # the walk sums over the broadcast dimensions
+)
 ALIAS = Op("alias", "view", lambda x: x[...], lambda x: x, view=True, in_float32=False)
 
 
-def _embed_array(x: Array, shape: Shape, key: tuple[Any, ...]) -> Array:
-    out = np.zeros(shape, x.dtype)
-    out[_unfreeze(key)] = x
+def _view_dtype_meta(x: Meta, dtype: dt.dtype) -> Meta:
+    if x.dtype.itemsize == dtype.itemsize:
+        return Meta(x.shape, dtype)
+    if not x.shape or x.shape[-1] * x.dtype.itemsize % dtype.itemsize:
+        raise ShapeError(
+            f"a view of {x} as {dtype.name} needs a last dimension whose bytes divide by "
+            f"{dtype.itemsize}"
+        )
+    return Meta((*x.shape[:-1], x.shape[-1] * x.dtype.itemsize // dtype.itemsize), dtype)
+
+
+VIEW_DTYPE = Op(
+    "view_dtype",
+    "view",
+    lambda x, dtype: x.view(dtype.numpy),
+    _view_dtype_meta,
+    view=True,
+    in_float32=False,
+)
+
+
+# --- slices: a basic index is a tuple of ints, slices and None ------------------------------------
+
+
+def _infer_slice(x: Meta, key: tuple[Any, ...]) -> Meta:
+    if len(key) - key.count(None) > x.ndim:
+        raise IndexingError(f"too many indices for tensor of dimension {x.ndim}")
+    shape: list[int] = []
+    dim = 0
+    for k in key:
+        if k is None:
+            shape.append(1)
+            continue
+        size = x.shape[dim]
+        if isinstance(k, slice):
+            shape.append(len(range(*k.indices(size))))
+        elif not -size <= k < size:
+            raise IndexingError(f"index {k} is out of bounds for dimension {dim} with size {size}")
+        dim += 1
+    return Meta((*shape, *x.shape[dim:]), x.dtype)
+
+
+def _embed_array(x: Array, shape: Shape, key: tuple[Any, ...], fill: float) -> Array:
+    out = np.full(shape, fill, x.dtype) if fill else np.zeros(shape, x.dtype)
+    out[key] = x
     return out
 
 
-EMBED = Op(
+SLICE = view_op(
+    "slice",
+    lambda x, key: x[(*key, ...)],  # the ellipsis keeps 0-d results arrays
+    _infer_slice,
+    lambda s, g: EMBED(g, shape=s.shapes[0], key=s["key"], fill=0),
+)
+# a constant of ``shape`` with the input at a basic index: a slice backwards, or padding
+EMBED: Op = Op(
     "embed",
     "movement",
     _embed_array,
-    lambda x, shape, key: Meta(shape, x.dtype),
+    lambda x, shape, key, fill: Meta(shape, x.dtype),
     vjp=(lambda s, g: SLICE(g, key=s["key"]),),
     in_float32=False,
 )
 
 
-def embed(input: Tensor, shape: Shape, key: tuple[Any, ...]) -> Tensor:
-    """Zeros of ``shape`` with ``input`` at a basic index: what slicing backwards needs."""
-    return EMBED(input, shape=shape, key=key)  # type: ignore[no-any-return]
+def slice_dim(x: Tensor, dim: int, key: int | slice) -> Tensor:
+    """A view of part of one dimension (counted from the front)."""
+    return SLICE(x, key=(*(slice(None),) * dim, key))  # type: ignore[no-any-return]
 
 
-def apply_chain(x: Any, chain: Chain) -> Any:
-    """Follow view ops from a base's array to a view's array."""
-    for op, params in chain:
-        x = op.kernel(x, **params)
+# --- writing through a view -----------------------------------------------------------------------
+
+PlainChain = tuple[tuple[str, tuple[tuple[str, Any], ...]], ...]
+
+
+def plain_chain(chain: Chain) -> PlainChain:
+    """A chain of views as plain values, fit for a parameter."""
+    return tuple((op.name, tuple(params.items())) for op, params in chain)
+
+
+def _follow(x: Array, chain: PlainChain, may_copy: bool = False) -> Array:
+    for name, params in chain:
+        if may_copy and name == VIEW.name:
+            x = x.reshape(dict(params)["shape"])
+        else:
+            x = OPS[name].kernel(x, **dict(params))
     return x
 
 
-def _write_view_array(base: Array, value: Array, chain: Chain) -> Array:
+def _write_view_array(base: Array, value: Array, chain: PlainChain) -> Array:
     out = base.copy()
-    apply_chain(out, chain)[...] = value
+    try:
+        _follow(out, chain)[...] = value
+    except ValueError:  # the chain reshapes in a way that needs the base's own strides
+        positions = _follow(np.arange(base.size).reshape(base.shape), chain, may_copy=True)
+        out.reshape(-1)[positions] = value
     return out
 
 
-def _write_view_base(s: Saved, g: Tensor) -> Tensor:
-    written = _through(g, s["chain"])
-    return WRITE_VIEW(g, zeros_of(written), chain=s["chain"])  # type: ignore[no-any-return]
-
-
-def _through(x: Tensor, chain: Chain) -> Tensor:
-    for op, params in chain:
-        x = op(x, **params)
+def _through(x: Tensor, chain: PlainChain) -> Tensor:
+    x = contiguous(x)
+    for name, params in chain:
+        step = reshape if name == VIEW.name else OPS[name]
+        x = step(x, **dict(params))
     return x
+
+
+def _write_view_base(s: Saved, g: Tensor) -> Tensor:
+    written = zeros_of(_through(g, s["chain"]))
+    return WRITE_VIEW(g, written, chain=s["chain"])  # type: ignore[no-any-return]
 
 
 WRITE_VIEW = Op(
@@ -184,7 +247,7 @@ WRITE_VIEW = Op(
     in_float32=False,
 )
 
-ZEROS_OF = Op("zeros_of", "movement", np.zeros_like, lambda x: x, vjp=(None,), in_float32=False)
+ZEROS_OF = Op("zeros_of", "movement", np.zeros_like, lambda x: x, in_float32=False)
 
 
 def zeros_of(input: Tensor) -> Tensor:
@@ -195,9 +258,13 @@ def zeros_of(input: Tensor) -> Tensor:
 # --- public functions -----------------------------------------------------------------------------
 
 
-def view(input: Tensor, *shape: Any) -> Tensor:
-    """The same memory under another shape (one size may be -1)."""
-    wanted = infer_size(size_args(shape), input._data.size)
+def view(input: Tensor, *shape: Any, dtype: dt.dtype | None = None) -> Tensor:
+    """The same memory under another shape (one size may be -1), or read as another dtype."""
+    if len(shape) == 1 and isinstance(shape[0], dt.dtype):
+        dtype = shape[0]
+    if dtype is not None:
+        return VIEW_DTYPE(input, dtype=dtype)  # type: ignore[no-any-return]
+    wanted = infer_size(size_args(shape), math.prod(input._data.shape))
     try:
         return VIEW(input, shape=wanted)  # type: ignore[no-any-return]
     except ShapeError:
@@ -207,9 +274,9 @@ def view(input: Tensor, *shape: Any) -> Tensor:
         ) from None
 
 
-def reshape(input: Tensor, *shape: Any) -> Tensor:
+def reshape(input: Tensor, *sizes: Any, shape: Sequence[int] | None = None) -> Tensor:
     """``input`` under another shape: a view where its strides allow, else a copy."""
-    wanted = infer_size(size_args(shape), math.prod(input._data.shape))
+    wanted = infer_size(size_args(sizes or (shape,)), math.prod(input._data.shape))
     if input.is_contiguous():
         return VIEW(input, shape=wanted)  # type: ignore[no-any-return]
     try:
@@ -220,10 +287,11 @@ def reshape(input: Tensor, *shape: Any) -> Tensor:
 
 def permute(input: Tensor, *dims: Any) -> Tensor:
     """Dimensions in the order ``dims``."""
-    order = tuple(normalize_dim(d, input.ndim) for d in size_args(dims))
+    wanted = size_args(dims)
+    order = tuple([normalize_dim(d, input.ndim) for d in wanted])
     if sorted(order) != list(range(input.ndim)):
         raise ShapeError(
-            f"permute of a {input.ndim}-d tensor needs each dimension once, got {show(dims)}"
+            f"permute of a {input.ndim}-d tensor needs each dimension once, got {show(wanted)}"
         )
     return PERMUTE(input, dims=order)  # type: ignore[no-any-return]
 
@@ -241,32 +309,33 @@ def t(input: Tensor) -> Tensor:
     """The transpose of a tensor of at most two dimensions."""
     if input.ndim > 2:
         raise ShapeError(f"t() expects a tensor with <= 2 dimensions, but it has {input.ndim}")
-    return input if input.ndim < 2 else PERMUTE(input, dims=(1, 0))
+    return PERMUTE(input, dims=tuple(reversed(range(input.ndim))))  # type: ignore[no-any-return]
 
 
 def expand(input: Tensor, *sizes: Any) -> Tensor:
     """Dimensions of size 1 repeated without copying; -1 keeps a size."""
     wanted = size_args(sizes)
-    lead = len(wanted) - input.ndim
-    if lead < 0 or -1 in wanted[:lead]:
-        raise ShapeError(f"cannot expand shape {show(input.shape)} to {show(wanted)}")
     given = input._data.shape
-    full = tuple(given[i - lead] if n == -1 else n for i, n in enumerate(wanted))
-    return EXPAND(input, shape=full)  # type: ignore[no-any-return]
+    lead = len(wanted) - len(given)
+    if lead < 0 or -1 in wanted[:lead]:
+        raise ShapeError(f"cannot expand shape {show(given)} to {show(wanted)}")
+    if -1 in wanted:
+        wanted = tuple([given[i - lead] if n == -1 else n for i, n in enumerate(wanted)])
+    return EXPAND(input, shape=wanted)  # type: ignore[no-any-return]
 
 
 def squeeze(input: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
     """Without dimensions of size 1 (all, or those named)."""
     dims = range(input.ndim) if dim is None else (dim,) if isinstance(dim, int) else dim
     drop = {normalize_dim(d, input.ndim) for d in dims}
-    shape = tuple(n for i, n in enumerate(input._data.shape) if n != 1 or i not in drop)
+    shape = tuple([n for i, n in enumerate(input._data.shape) if n != 1 or i not in drop])
     return VIEW(input, shape=shape)  # type: ignore[no-any-return]
 
 
 def unsqueeze(input: Tensor, dim: int) -> Tensor:
     """With a new dimension of size 1 at ``dim``."""
-    at = normalize_dim(dim, input.ndim + 1)
     shape = input._data.shape
+    at = normalize_dim(dim, len(shape) + 1)
     return VIEW(input, shape=(*shape[:at], 1, *shape[at:]))  # type: ignore[no-any-return]
 
 

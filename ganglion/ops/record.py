@@ -21,6 +21,7 @@ Kernel = Callable[..., Any]
 Infer = Callable[..., Any]
 Rule = Callable[["Saved", "Tensor"], "Tensor | None"]
 JointRule = Callable[..., Sequence["Tensor | None"]]
+Part = Callable[[Mapping[str, Any], int], tuple["Op", Mapping[str, Any]]]
 Promote = Literal["none", "same", "float"]
 Runs = Literal["native", "host", "eager-only"]
 
@@ -48,6 +49,7 @@ class Op:
     promote: Promote = "none"  # "same": inputs meet in one dtype; "float": a floating one
     outputs: int = 1
     view: bool = False  # the output shares the first input's memory
+    part: Part | None = None  # (params, i) -> the view op and params that give output i alone
     donates: tuple[int, ...] = ()  # inputs that the kernel overwrites and returns, in this order
     random: bool = False  # never interned: two equal calls are two draws
     in_float32: bool = True  # float16 and bfloat16 inputs are computed in float32, then rounded

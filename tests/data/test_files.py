@@ -2,6 +2,7 @@ import hashlib
 import http.server
 import threading
 from contextlib import contextmanager
+from typing import ClassVar
 
 import pytest
 
@@ -13,7 +14,7 @@ CONTENT = bytes(range(256)) * 4000
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    replies = {}  # path: (status, announced length, body)
+    replies: ClassVar = {}  # path: (status, announced length, body)
 
     def do_GET(self):
         status, length, body = self.replies.get(self.path, (404, 0, b""))
@@ -102,7 +103,9 @@ def test_a_bad_download_leaves_nothing_behind(cached, reply, words):
 
 
 def test_an_unreachable_server_is_named_with_the_remedy(cached):
-    with pytest.raises(NotFoundError, match=r"set/x\.bin could not be downloaded .*127.0.0.1:1") as e:
+    with pytest.raises(
+        NotFoundError, match=r"set/x\.bin could not be downloaded .*127.0.0.1:1"
+    ) as e:
         locate(record("http://127.0.0.1:1/x.bin"))
     assert str(cached) in str(e.value)
 

@@ -54,7 +54,9 @@ def test_what_is_no_idx_file_is_refused(data, words):
         parse_idx(data, "digits")
 
 
-@pytest.mark.parametrize(("suffix", "pack"), [("", bytes), (".gz", gzip.compress), (".xz", lzma.compress)])
+@pytest.mark.parametrize(
+    ("suffix", "pack"), [("", bytes), (".gz", gzip.compress), (".xz", lzma.compress)]
+)
 def test_compressed_and_plain_files_are_read(tmp_path, suffix, pack):
     path = tmp_path / f"a-idx2-ubyte{suffix}"
     path.write_bytes(pack(GOOD))
@@ -88,7 +90,7 @@ def test_cifar_records_become_planes_and_labels():
 
 @pytest.mark.parametrize("cut", [0, 1, 3072, 3074])
 def test_a_cifar_file_of_another_length_is_refused(cut):
-    with pytest.raises(DataError, match="batch.bin.*multiple of 3,073"):
+    with pytest.raises(DataError, match=r"batch.bin.*multiple of 3,073"):
         parse_cifar(cifar([1, 2])[0][:cut], "batch.bin")
 
 

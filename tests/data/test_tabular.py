@@ -163,14 +163,14 @@ def test_a_missing_column_later_is_named():
 
 
 def test_a_missing_target_column_suggests_names():
-    with pytest.raises(DataError, match="no column 'Y'. Did you mean 'y'"):
+    with pytest.raises(DataError, match=r"no column 'Y'. Did you mean 'y'"):
         fit(some(), target="Y")
 
 
 def test_options_must_name_columns_and_kinds():
     with pytest.raises(DataError, match="no column 'zip'"):
         fit(some(), kinds={"zip": "drop"})
-    with pytest.raises(ArgumentError, match="must be one of .*'category'.*got 'text'"):
+    with pytest.raises(ArgumentError, match=r"must be one of .*'category'.*got 'text'"):
         fit(some(), kinds={"x": "text"})
 
 
@@ -223,7 +223,7 @@ def test_the_task_can_be_chosen():
     columns = some(y=(ROWS % 3).tolist())
     assert fit(columns).target.task == "classification"
     assert fit(columns, task="regression").target.task == "regression"
-    with pytest.raises(DataError, match="Column 'y' .*'a' in line 1"):
+    with pytest.raises(DataError, match=r"Column 'y' .*'a' in line 1"):
         fit(some(), task="regression")
 
 
@@ -234,7 +234,7 @@ def test_classes_outside_the_training_rows_are_known():
 
 @pytest.mark.parametrize("y", [["a"] * N, [3.5] * N])
 def test_a_constant_target_is_refused(y):
-    with pytest.raises(DataError, match="the target, is .* in every row"):
+    with pytest.raises(DataError, match=r"the target, is .* in every row"):
         fit(some(y=y))
 
 
@@ -258,7 +258,8 @@ def test_rows_without_target_are_dropped_and_counted():
 
 
 @pytest.mark.parametrize(
-    ("cell", "name"), [("1", "1"), ("1.0", "1"), ("01", "1"), ("1.50", "1.5"), ("a", "a"), ("1_0", "1_0")]
+    ("cell", "name"),
+    [("1", "1"), ("1.0", "1"), ("01", "1"), ("1.50", "1.5"), ("a", "a"), ("1_0", "1_0")],
 )
 def test_numbers_that_are_equal_are_one_class(cell, name):
     assert class_name(cell) == name
@@ -289,15 +290,15 @@ def test_any_table_survives_json_or_is_refused_with_a_reason(columns, y):
         warnings.simplefilter("ignore")
         try:
             preprocessor = TablePreprocessor.fit(data, "y", rows=range(20))
-        except DataError as error:
-            assert "data.csv" in str(error) or "No column" in str(error)
+        except DataError:  # no column of use, or typing errors among numbers
             return
-    copy = TablePreprocessor.from_dict(json.loads(json.dumps(preprocessor.to_dict())))
+    saved = preprocessor.to_dict()
+    assert json.loads(json.dumps(saved, allow_nan=False)) == saved
+    copy = TablePreprocessor.from_dict(saved)
     assert copy == preprocessor
     try:
         x = preprocessor.encode(data).x
-    except DataError as error:  # a cell of the later rows that is not of its column's kind
-        assert "Correct them" in str(error)
+    except DataError:  # a cell of the later rows that is not of its column's kind
         return
     assert np.isfinite(x).all()
     assert x.shape == (30, len(preprocessor.feature_names))

@@ -1,0 +1,1 @@
+"""From ordinary Python to a graph, and from a graph to results."""

@@ -1,0 +1,26 @@
+"""PyTorch's ``torch.nn.functional``: losses, activations and layers as functions."""
+
+from ganglion.functional import (
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    dropout,
+    huber_loss,
+    kl_div,
+    l1_loss,
+    mse_loss,
+    nll_loss,
+    smooth_l1_loss,
+)
+from ganglion.ops.activation import elu, gelu, leaky_relu, relu, silu
+from ganglion.ops.elementwise import sigmoid, tanh
+from ganglion.ops.index import one_hot
+from ganglion.ops.matmul import linear
+from ganglion.ops.pad import pad
+from ganglion.ops.softmax import log_softmax, softmax
+
+__all__ = [
+    "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "dropout", "elu",
+    "gelu", "huber_loss", "kl_div", "l1_loss", "leaky_relu", "linear", "log_softmax", "mse_loss",
+    "nll_loss", "one_hot", "pad", "relu", "sigmoid", "silu", "smooth_l1_loss", "softmax", "tanh",
+]  # fmt: skip

@@ -1,0 +1,161 @@
+"""Diagonals and triangles of matrices."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import ganglion.dtypes as dt
+from ganglion.errors import IndexingError, ShapeError
+from ganglion.ops.movement import COPY, clone, reshape, view_op
+from ganglion.ops.record import Op, into
+from ganglion.shapes import Meta, Shape, normalize_dim, show
+from ganglion.storage import device as as_device
+
+if TYPE_CHECKING:
+    from ganglion.tensor import Tensor
+
+Array = np.ndarray[Any, Any]
+
+
+def _movement(name: str, kernel: Any, infer: Any, rule: Any) -> Op:
+    return Op(name, "movement", kernel, infer, vjp=(rule,), in_float32=False)
+
+
+# --- diagonals ------------------------------------------------------------------------------------
+
+
+def _diagonal_array(x: Array, offset: int, dim1: int, dim2: int) -> Array:
+    found = x.diagonal(offset, dim1, dim2)
+    if x.flags.writeable:
+        found.flags.writeable = True  # NumPy's diagonals are read-only unless asked
+    return found
+
+
+def _infer_diagonal(x: Meta, offset: int, dim1: int, dim2: int) -> Meta:
+    rows, columns = x.shape[dim1], x.shape[dim2]
+    length = max(min(rows + min(offset, 0), columns - max(offset, 0)), 0)
+    rest = tuple(n for i, n in enumerate(x.shape) if i not in (dim1, dim2))
+    return Meta((*rest, length), x.dtype)
+
+
+def _embed_diagonal_array(x: Array, shape: Shape, offset: int, dim1: int, dim2: int) -> Array:
+    out = np.zeros(shape, x.dtype)
+    _diagonal_array(out, offset, dim1, dim2)[...] = x
+    return out
+
+
+DIAGONAL = view_op(
+    "diagonal",
+    _diagonal_array,
+    _infer_diagonal,
+    lambda s, g: EMBED_DIAGONAL(g, shape=s.shapes[0], **s.params),
+)
+EMBED_DIAGONAL: Op = _movement(
+    "embed_diagonal",
+    _embed_diagonal_array,
+    lambda x, shape, offset, dim1, dim2: Meta(shape, x.dtype),
+    lambda s, g: DIAGONAL(g, **{k: v for k, v in s.params.items() if k != "shape"}),
+)
+
+
+def _two_dims(dim1: int, dim2: int, ndim: int) -> tuple[int, int]:
+    a, b = normalize_dim(dim1, ndim), normalize_dim(dim2, ndim)
+    if a == b:
+        raise ShapeError(f"diagonal dimensions cannot be identical, got {dim1} and {dim2}")
+    return a, b
+
+
+def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
+    """A view of the diagonals over two dimensions, as the last dimension."""
+    if input.ndim < 2:
+        raise IndexingError(f"diagonal needs at least 2 dimensions, got shape {show(input.shape)}")
+    a, b = _two_dims(dim1, dim2, input.ndim)
+    return DIAGONAL(input, offset=offset, dim1=a, dim2=b)  # type: ignore[no-any-return]
+
+
+def diag_embed(input: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
+    """Matrices over two new dimensions with the last dimension of ``input`` on their diagonal."""
+    a, b = _two_dims(dim1, dim2, input.ndim + 1)
+    *shape, length = input._data.shape
+    side = length + abs(offset)
+    for dim in sorted((a, b)):
+        shape.insert(dim, side)
+    return EMBED_DIAGONAL(input, shape=tuple(shape), offset=offset, dim1=a, dim2=b)  # type: ignore[no-any-return]
+
+
+def diag(input: Tensor, diagonal: int = 0) -> Tensor:
+    """The matrix with this diagonal (1-d input), or a matrix's diagonal, copied (2-d input)."""
+    if input.ndim == 1:
+        return diag_embed(input, diagonal)
+    if input.ndim != 2:
+        raise ShapeError(f"diag(): Supports 1D or 2D tensors. Got {input.ndim}D")
+    return clone(DIAGONAL(input, offset=diagonal, dim1=0, dim2=1))
+
+
+def diagflat(input: Tensor, offset: int = 0) -> Tensor:
+    """The matrix with the flattened input on its diagonal."""
+    return diag_embed(reshape(input, -1), offset)
+
+
+# --- triangles ------------------------------------------------------------------------------------
+
+
+def _triangle(name: str, kernel: Any) -> Op:
+    op = _movement(
+        name,
+        lambda x, diagonal: kernel(x, diagonal),
+        _infer_triangle,
+        lambda s, g: op(g, diagonal=s["diagonal"]),
+    )
+    return op
+
+
+def _infer_triangle(x: Meta, diagonal: int) -> Meta:
+    if x.ndim < 2:
+        raise ShapeError(
+            f"triangles are taken of tensors with at least 2 dimensions, got shape {show(x.shape)}"
+        )
+    return x
+
+
+def _lower(x: Array, diagonal: int) -> Array:
+    if x.ndim < 2:
+        raise ValueError(x.shape)  # NumPy would make a matrix of a vector
+    return np.tril(x, diagonal)
+
+
+def _upper(x: Array, diagonal: int) -> Array:
+    if x.ndim < 2:
+        raise ValueError(x.shape)
+    return np.triu(x, diagonal)
+
+
+TRIL, TRIU = _triangle("tril", _lower), _triangle("triu", _upper)
+
+
+def tril(input: Tensor, diagonal: int = 0, *, out: Tensor | None = None) -> Tensor:
+    """Matrices with zeros above a diagonal."""
+    return into(out, TRIL(input, diagonal=diagonal))
+
+
+def triu(input: Tensor, diagonal: int = 0, *, out: Tensor | None = None) -> Tensor:
+    """Matrices with zeros below a diagonal."""
+    return into(out, TRIU(input, diagonal=diagonal))
+
+
+def tril_indices(
+    row: int, col: int, offset: int = 0, *, dtype: dt.dtype = dt.int64, device: Any = "cpu"
+) -> Tensor:
+    """Rows and columns, (2, n), of a matrix's elements on and below a diagonal."""
+    as_device(device)
+    return COPY(np.stack(np.tril_indices(row, offset, col)).astype(dtype.numpy))  # type: ignore[no-any-return]
+
+
+def triu_indices(
+    row: int, col: int, offset: int = 0, *, dtype: dt.dtype = dt.int64, device: Any = "cpu"
+) -> Tensor:
+    """Rows and columns, (2, n), of a matrix's elements on and above a diagonal."""
+    as_device(device)
+    return COPY(np.stack(np.triu_indices(row, offset, col)).astype(dtype.numpy))  # type: ignore[no-any-return]
