@@ -10,6 +10,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import ganglion.eager  # from here on op calls have a listener
+from ganglion.config import VERSION
 from ganglion.creation import tensor  # hides the module of that name
 
 if TYPE_CHECKING:
@@ -22,11 +23,17 @@ if TYPE_CHECKING:
     from ganglion.gradmode import *
     from ganglion.ops.create import *
     from ganglion.ops.einsum import einsum
-    from ganglion.ops.elementwise import *
+    from ganglion.ops.activation import *
+    from ganglion.ops.arithmetic import *
+    from ganglion.ops.compare import *
     from ganglion.ops.matmul import *
     from ganglion.ops.movement import *
     from ganglion.ops.random import *
+    from ganglion.ops.counting import *
+    from ganglion.ops.moments import *
     from ganglion.ops.reduce import *
+    from ganglion.ops.scan import *
+    from ganglion.ops.sort import *
     from ganglion.printing import *
     from ganglion.random import *
     from ganglion.shapes import *
@@ -36,7 +43,7 @@ if TYPE_CHECKING:
     bool, float, half, double = dtypes.bool_, dtypes.float32, dtypes.float16, dtypes.float64
     short, int, long = dtypes.int16, dtypes.int32, dtypes.int64
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 inf, nan, pi, e = math.inf, math.nan, math.pi, math.e
 newaxis = None
@@ -44,16 +51,16 @@ newaxis = None
 # Which file holds each public name; "new=old" renames. A new function is published here.
 _PUBLIC = {
     "blas": "get_num_threads set_num_threads",
-    "convert": "can_cast element_size from_dlpack is_floating_point is_same_size numel",
+    "convert": "get_device is_complex is_floating_point is_nonzero is_same_size is_signed numel",
     "creation": """
-        asarray as_tensor from_numpy is_tensor tensor
+        asarray as_tensor from_dlpack from_numpy is_tensor tensor
         BoolTensor ByteTensor CharTensor DoubleTensor FloatTensor HalfTensor IntTensor LongTensor
         ShortTensor
     """,
     "dtypes": """
         bool=bool_ uint8 int8 int16 int32 int64 float16 bfloat16 float32 float64
         short=int16 int=int32 long=int64 half=float16 float=float32 double=float64
-        dtype finfo iinfo promote_types get_default_dtype set_default_dtype
+        can_cast dtype finfo iinfo promote_types get_default_dtype set_default_dtype
     """,
     "eager": "result_type",
     "gradmode": """
@@ -65,7 +72,17 @@ _PUBLIC = {
         zeros zeros_like
     """,
     "ops.einsum": "einsum",
-    "ops.elementwise": "add div exp mul neg sub",
+    "ops.activation": "relu relu_ sigmoid tanh",
+    "ops.arithmetic": """
+        add addcdiv addcmul div divide=div float_power floor_divide fmod ldexp lerp mul multiply=mul
+        neg negative=neg pow remainder rsub sub subtract=sub true_divide
+    """,
+    "ops.compare": """
+        allclose bitwise_and bitwise_left_shift bitwise_not bitwise_or bitwise_right_shift
+        bitwise_xor eq equal ge greater greater_equal gt isclose isfinite isin isinf isnan isneginf
+        isposinf le less less_equal logical_and logical_not logical_or logical_xor lt ne not_equal
+        signbit
+    """,
     "ops.matmul": """
         addmm addmv baddbmm bmm chain_matmul dot ger inner kron linear matmul mm mv outer
         tensordot vdot
@@ -76,8 +93,24 @@ _PUBLIC = {
     "ops.random": """
         bernoulli multinomial normal rand rand_like randint randint_like randn randn_like randperm
     """,
-    "ops.reduce": "sum",
+    "ops.counting": "bincount bucketize histc searchsorted unique unique_consecutive",
+    "ops.moments": "logsumexp norm std std_mean var var_mean",
+    "ops.reduce": """
+        all amax amin aminmax any argmax argmin count_nonzero max mean min nanmean nansum prod sum
+    """,
+    "ops.scan": "cummax cummin cumprod cumsum diff logcumsumexp",
+    "ops.select": """
+        clamp clamp_max clamp_min clip fmax fmin masked_fill maximum minimum where
+    """,
+    "ops.sort": """
+        argsort kthvalue median mode msort nanmedian nanquantile quantile sort topk
+    """,
     "ops.softmax": "log_softmax softmax",
+    "ops.unary": """
+        abs absolute acos acosh arccos arccosh arcsin arcsinh arctan arctanh asin asinh atan atanh
+        ceil cos cosh deg2rad exp exp2 expm1 fix floor frac log log10 log1p log2 positive rad2deg
+        reciprocal round rsqrt sgn sign sin sinh sqrt square tan trunc
+    """,
     "printing": "set_printoptions",
     "random": """
         Generator default_generator get_rng_state initial_seed manual_seed seed set_rng_state

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ganglion.dispatch import mode, write
+from ganglion.dtypes import as_dtype
 from ganglion.errors import ArgumentError, AutogradError, NonFiniteError, ShapeError
 from ganglion.gradmode import set_grad_enabled
 from ganglion.ops.movement import cast
@@ -348,16 +349,10 @@ class Walk:
         if data.shape != node.shapes[i]:
             grad = sum_to(grad, node.shapes[i])
         if data.dtype != node.dtypes[i]:
-            grad = cast(grad, _dtype_record(node.dtypes[i]))
+            grad = cast(grad, as_dtype(node.dtypes[i]))
         if mode.anomaly:
             _check_gradient(node, i, grad)
         self.send(node.edges[i], grad, owned)
-
-
-def _dtype_record(d: Any) -> Any:
-    from ganglion import dtypes
-
-    return dtypes.as_dtype(d)
 
 
 def _key(e: Any) -> Any:

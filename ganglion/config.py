@@ -19,6 +19,8 @@ from typing import Any, Generic, TypeVar
 
 from ganglion.errors import ArgumentError, MissingExtraError
 
+VERSION = "0.1.0"
+
 T = TypeVar("T")
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 import ganglion.dtypes as dt
-from ganglion.dispatch import mode
+from ganglion.dispatch import mode, read
 from ganglion.errors import ArgumentError, ArgumentTypeError, DTypeError
 from ganglion.ops.create import (
     arange,
@@ -115,7 +115,7 @@ def _integers(data: Any, natural: dt.dtype, target: dt.dtype) -> Array:
 
 
 def _bare(leaf: Any) -> Any:
-    return leaf._data if isinstance(leaf, Tensor) else leaf
+    return read(leaf) if isinstance(leaf, Tensor) else leaf
 
 
 def _common_dtype(leaves: list[Any], data: Any) -> dt.dtype:

@@ -72,7 +72,7 @@ ALL: Final = (
 BY_NAME: Final = {d.name: d for d in ALL}
 HALVES: Final = (float16, bfloat16)
 _OF_NUMPY: dict[Any, dtype] = {d.numpy: d for d in ALL if d is not bfloat16}
-_OF_PYTHON: Final = {bool: bool_, int: int64}
+_OF_PYTHON: Final = {bool: bool_, int: int64, float: float64}
 # unsigned and signed bytes meet in the next signed type that holds both
 _INTEGER_ORDER: Final = (int8, int16, int32, int64)
 
@@ -113,8 +113,6 @@ def as_dtype(given: Any) -> dtype:
     """A record from a record, a NumPy dtype, a name, or Python's bool, int, float."""
     if isinstance(given, dtype):
         return given
-    if given is float:
-        return _default
     if given in _OF_PYTHON:
         return _OF_PYTHON[given]
     if isinstance(given, str) and given in BY_NAME:

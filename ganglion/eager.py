@@ -77,10 +77,10 @@ def promoted(op: Op, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     inputs = tuple(map(_operand, inputs))
     if op.promote == "none":
         return inputs
-    target = result_type(*inputs)
+    target = result_type(*(x for i, x in enumerate(inputs) if i not in op.keeps))
     if op.promote == "float" and not target.is_floating_point:
         target = dt.get_default_dtype()
-    return tuple(_cast_operand(x, target) for x in inputs)
+    return tuple(x if i in op.keeps else _cast_operand(x, target) for i, x in enumerate(inputs))
 
 
 def _operand(x: Any) -> Any:

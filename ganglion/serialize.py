@@ -13,6 +13,7 @@ synced to disk and renamed. Nothing is ever unpickled.
 from __future__ import annotations
 
 import json
+import math
 import os
 import struct
 import zlib
@@ -25,7 +26,13 @@ import numpy as np
 import ganglion.dtypes as dt
 from ganglion.config import optional
 from ganglion.creation import from_numpy
-from ganglion.errors import ArgumentError, ArgumentTypeError, CheckpointError, NotFoundError
+from ganglion.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    CheckpointError,
+    DTypeError,
+    NotFoundError,
+)
 from ganglion.tensor import Tensor
 
 Array = np.ndarray[Any, Any]
@@ -40,6 +47,7 @@ _NUMPY_NAMES: Final = {
     "I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64",
     "F16": "float16", "F32": "float32", "F64": "float64",
 }  # fmt: skip
+_SAVED: Final = {*_NUMPY_NAMES.values(), "bfloat16"}
 
 # First bytes of files that people try, with what they are.
 _FOREIGN: Final = (
@@ -138,7 +146,7 @@ def load_file(path: Target) -> dict[str, Tensor]:
 def _tensor(array: Array, name: str, path: object) -> Tensor:
     try:
         return from_numpy(array)
-    except Exception as error:
+    except DTypeError as error:
         raise CheckpointError(f"tensor {name!r} of {path}: {error}") from error
 
 
@@ -172,7 +180,7 @@ def _array(name: str, shape: list[int], dtype: str, data: bytearray) -> Array:
 
 def _refuse_foreign(raw: bytes, name: str) -> None:
     for first, what in _FOREIGN:
-        if raw.startswith(first) and not raw[8:9] == b"{":
+        if raw.startswith(first) and raw[8:9] != b"{":  # where a safetensors header begins
             raise CheckpointError(
                 f"{name} is {what}; Ganglion reads safetensors and never unpickles, because a "
                 "pickle can run any program. Convert it where it was made, in PyTorch: "
@@ -242,7 +250,7 @@ def _encode(value: Any, path: str, arrays: Arrays) -> Any:
     if isinstance(value, int):
         return int(value)
     if isinstance(value, float):
-        return float(value) if np.isfinite(value) else {"float": struct.pack(">d", value).hex()}
+        return float(value) if math.isfinite(value) else {"float": struct.pack(">d", value).hex()}
     if isinstance(value, dict):
         return _encode_dict(value, path, arrays)
     if isinstance(value, (list, tuple)):
@@ -258,7 +266,7 @@ def _encode_array(value: Any, path: str, arrays: Arrays) -> dict[str, str]:
     kind = "tensor" if isinstance(value, Tensor) else "array"
     kind = "scalar" if isinstance(value, np.generic) else kind
     array = value._data if isinstance(value, Tensor) else np.asarray(value)
-    if array.dtype != dt.bfloat16.numpy and array.dtype.name not in _NUMPY_NAMES.values():
+    if array.dtype.name not in _SAVED:
         raise ArgumentTypeError(f"cannot save the array of dtype {array.dtype} at {path!r}")
     name = path or kind
     while name in arrays or name == _METADATA:  # {"a": {"b": x}, "a.b": y}

@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import ganglion.dtypes as dt
-from ganglion.dispatch import mode, write
+from ganglion import convert, printing
+from ganglion.dispatch import mode
 from ganglion.errors import ArgumentError, ArgumentTypeError, AutogradError, DTypeError
-from ganglion.ops import create, elementwise, movement, reduce
+from ganglion.ops import counting, create, moments, movement, reduce, scan
 from ganglion.ops import matmul as products
+from ganglion.ops import sort as sorting
+from ganglion.ops.operators import Elementwise
+from ganglion.ops.record import in_place
 from ganglion.shapes import Size, show
 from ganglion.storage import CPU, Storage, View, device
 
@@ -47,18 +51,7 @@ class _Engine:
     refresh: Callable[[Tensor], Any]
 
 
-def in_place(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """The in-place method of an op: compute, then store into the tensor itself."""
-
-    def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        return write(self, function(self, *args, **kwargs))
-
-    method.__name__ = f"{function.__name__}_"
-    method.__doc__ = f"In-place version of ``{function.__name__}``."
-    return method
-
-
-class Tensor:
+class Tensor(convert.Casts, Elementwise):
     """An n-dimensional array that knows how it was computed.
 
     ``_data`` is the array (or, while tracing, a graph value), ``_storage`` the memory shared with
@@ -181,45 +174,56 @@ class Tensor:
         """Accumulate gradients of this tensor into the ``.grad`` of its leaves."""
         self._engine.backward(self, gradient, retain_graph, create_graph, inputs)
 
-    def __len__(self) -> int:
-        if not self.ndim:
-            raise ArgumentTypeError("len() of a 0-d tensor")
-        return int(self._data.shape[0])
+    # --- what it can be turned into -------------------------------------------------------------
 
-    def is_contiguous(self, memory_format: Any = None) -> bool:
-        """Whether the elements lie in row-major order without gaps."""
-        flags = getattr(self._data, "flags", None)
-        return True if flags is None else bool(flags.c_contiguous)
+    item = convert.item
+    tolist = convert.tolist
+    numpy = convert.numpy
+    to = convert.to
+    type = convert.type_
+    type_as = convert.type_as
+    cpu = convert.cpu
+    cuda = convert.cuda
+    __float__ = convert.as_float
+    __int__ = convert.as_int
+    __bool__ = convert.as_bool
+    __index__ = convert.as_index
+    __array__ = convert.as_array
+    __array_priority__ = 1000
+    __dlpack__ = convert.as_dlpack
+    __dlpack_device__ = convert.dlpack_device
+    __len__ = convert.length
+    __iter__ = convert.iterate
+    __contains__ = convert.contains
+    __hash__ = object.__hash__
+    __copy__ = convert.copy_tensor
+    __deepcopy__ = convert.deepcopy_tensor
+    __reduce__ = convert.reduce_tensor
+    __repr__ = printing.show_tensor
+    __format__ = printing.format_tensor
 
-    def numpy(self, *, force: bool = False) -> np.ndarray[Any, Any]:
-        """The array itself, sharing memory; ``force`` detaches first."""
-        if self.requires_grad and not force:
-            raise AutogradError(
-                "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() "
-                "instead."
-            )
-        return self._data  # type: ignore[no-any-return]
+    # --- layout and size
 
-    def item(self) -> Any:
-        """The one element as a Python number."""
-        if self._data.size != 1:
-            raise ArgumentError(
-                f"a Tensor with {self._data.size} elements cannot be converted to Scalar"
-            )
-        return self._data.item()
+    size = convert.size
+    stride = convert.stride
+    dim = ndimension = convert.dim
+    numel = nelement = convert.numel
+    is_contiguous = convert.is_contiguous
+    data_ptr = convert.data_ptr
+    storage_offset = convert.storage_offset
+    element_size = convert.element_size
+    get_device = convert.get_device
+    is_floating_point = convert.is_floating_point
+    is_complex = convert.is_complex
+    is_signed = convert.is_signed
+    is_nonzero = convert.is_nonzero
+    is_same_size = convert.is_same_size
+    itemsize = property(convert.element_size)
+    nbytes = property(lambda self: self.numel() * self.element_size())
+    is_cuda = False
 
     # --- operators ----------------------------------------------------------------------------
 
-    add = elementwise.add
-    sub = elementwise.sub
-    mul = elementwise.mul
-    div = elementwise.div
-    neg = elementwise.neg
-    exp = elementwise.exp
-    add_ = in_place(elementwise.add)
-    sub_ = in_place(elementwise.sub)
-    mul_ = in_place(elementwise.mul)
-    sum = reduce.sum
     clone = movement.clone
     detach = movement.detach
     contiguous = movement.contiguous
@@ -231,6 +235,62 @@ class Tensor:
     expand = movement.expand
     squeeze = movement.squeeze
     unsqueeze = movement.unsqueeze
+
+    # --- sums, extremes, truth
+
+    sum = reduce.sum
+    nansum = reduce.nansum
+    mean = reduce.mean
+    nanmean = reduce.nanmean
+    prod = reduce.prod
+    count_nonzero = reduce.count_nonzero
+    amax = reduce.amax
+    amin = reduce.amin
+    aminmax = reduce.aminmax
+    argmax = reduce.argmax
+    argmin = reduce.argmin
+    max = reduce.max
+    min = reduce.min
+    all = reduce.all
+    any = reduce.any
+
+    # --- moments and norms
+
+    var = moments.var
+    std = moments.std
+    logsumexp = moments.logsumexp
+    norm = moments.norm
+
+    # --- running sums and extremes
+
+    cumsum = scan.cumsum
+    cumprod = scan.cumprod
+    logcumsumexp = scan.logcumsumexp
+    cummax = scan.cummax
+    cummin = scan.cummin
+    diff = scan.diff
+    cumsum_ = in_place(scan.cumsum)
+    cumprod_ = in_place(scan.cumprod)
+
+    # --- order
+
+    sort = sorting.sort
+    argsort = sorting.argsort
+    msort = sorting.msort
+    topk = sorting.topk
+    kthvalue = sorting.kthvalue
+    median = sorting.median
+    nanmedian = sorting.nanmedian
+    mode = sorting.mode
+    quantile = sorting.quantile
+    nanquantile = sorting.nanquantile
+
+    # --- counting
+
+    unique = counting.unique
+    unique_consecutive = counting.unique_consecutive
+    bincount = counting.bincount
+    histc = counting.histc
 
     # --- matrix products
     matmul = products.matmul
@@ -259,13 +319,6 @@ class Tensor:
     new_ones = create.new_ones
     new_zeros = create.new_zeros
     new_tensor: Callable[..., Tensor]  # set in creation.py, which knows how to read data
-
-    __add__ = __radd__ = elementwise.add
-    __mul__ = __rmul__ = elementwise.mul
-    __sub__ = elementwise.sub
-    __truediv__ = elementwise.div
-    __neg__ = elementwise.neg
-    __iadd__ = in_place(elementwise.add)
 
 
 _new = object.__new__

@@ -8,7 +8,7 @@ from ganglion.creation import tensor
 from ganglion.errors import AutogradError
 from ganglion.gradmode import no_grad
 from ganglion.ops.join import stack
-from ganglion.ops.reduce import vector_norm
+from ganglion.ops.moments import vector_norm
 from ganglion.tensor import Tensor
 
 

@@ -13,7 +13,7 @@ from ganglion.functional import (
     smooth_l1_loss,
 )
 from ganglion.ops.activation import elu, gelu, leaky_relu, relu, silu
-from ganglion.ops.elementwise import sigmoid, tanh
+from ganglion.ops.activation import sigmoid, tanh
 from ganglion.ops.index import one_hot
 from ganglion.ops.matmul import linear
 from ganglion.ops.pad import pad

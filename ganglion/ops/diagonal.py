@@ -102,47 +102,35 @@ def diagflat(input: Tensor, offset: int = 0) -> Tensor:
 # --- triangles ------------------------------------------------------------------------------------
 
 
-def _triangle(name: str, kernel: Any) -> Op:
-    op = _movement(
-        name,
-        lambda x, diagonal: kernel(x, diagonal),
-        _infer_triangle,
-        lambda s, g: op(g, diagonal=s["diagonal"]),
-    )
-    return op
+def _triangle_array(x: Array, diagonal: int, upper: bool) -> Array:
+    return np.triu(x, diagonal) if upper else np.tril(x, diagonal)
 
 
-def _infer_triangle(x: Meta, diagonal: int) -> Meta:
-    if x.ndim < 2:
+TRIANGLE: Op = _movement(
+    "triangle",
+    _triangle_array,
+    lambda x, diagonal, upper: x,
+    lambda s, g: TRIANGLE(g, **s.params),
+)
+
+
+def _triangle(input: Tensor, diagonal: int, upper: bool) -> Tensor:
+    if input.ndim < 2:  # NumPy would make a matrix of a vector
         raise ShapeError(
-            f"triangles are taken of tensors with at least 2 dimensions, got shape {show(x.shape)}"
+            f"{'triu' if upper else 'tril'} needs a tensor with at least 2 dimensions, got shape "
+            f"{show(input.shape)}"
         )
-    return x
-
-
-def _lower(x: Array, diagonal: int) -> Array:
-    if x.ndim < 2:
-        raise ValueError(x.shape)  # NumPy would make a matrix of a vector
-    return np.tril(x, diagonal)
-
-
-def _upper(x: Array, diagonal: int) -> Array:
-    if x.ndim < 2:
-        raise ValueError(x.shape)
-    return np.triu(x, diagonal)
-
-
-TRIL, TRIU = _triangle("tril", _lower), _triangle("triu", _upper)
+    return TRIANGLE(input, diagonal=diagonal, upper=upper)  # type: ignore[no-any-return]
 
 
 def tril(input: Tensor, diagonal: int = 0, *, out: Tensor | None = None) -> Tensor:
     """Matrices with zeros above a diagonal."""
-    return into(out, TRIL(input, diagonal=diagonal))
+    return into(out, _triangle(input, diagonal, upper=False))
 
 
 def triu(input: Tensor, diagonal: int = 0, *, out: Tensor | None = None) -> Tensor:
     """Matrices with zeros below a diagonal."""
-    return into(out, TRIU(input, diagonal=diagonal))
+    return into(out, _triangle(input, diagonal, upper=True))
 
 
 def tril_indices(

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ganglion.errors import ArgumentError, ShapeError
-from ganglion.ops.elementwise import mul
+from ganglion.ops.arithmetic import mul
 from ganglion.ops.matmul import MATMUL, check_operands
 from ganglion.ops.movement import permute, reshape
 from ganglion.ops.reduce import sum as sum_

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import ganglion.dtypes as dt
 from ganglion.errors import DTypeError, IndexingError, ShapeError
-from ganglion.ops.movement import SLICE, reshape
-from ganglion.ops.record import Op
-from ganglion.shapes import Meta, Shape, normalize_dim, show
+from ganglion.ops.movement import SLICE, cast, expand, reshape
+from ganglion.ops.record import Op, Saved, into
+from ganglion.shapes import Meta, Shape, broadcast_shapes, normalize_dim, show
 
 if TYPE_CHECKING:
     from ganglion.tensor import Tensor
@@ -44,7 +45,7 @@ def _column(n: int, after: int) -> Array:
     return np.arange(n).reshape(n, *(1,) * after)
 
 
-def _along(shape: Shape, index: Array, dim: int) -> Array:
+def along(shape: Shape, index: Array, dim: int) -> Array:
     """Positions of the elements that ``gather`` reads from an array of ``shape``."""
     last = len(shape) - 1
     parts = [_column(n, last - i) for i, n in enumerate(index.shape)]
@@ -52,10 +53,31 @@ def _along(shape: Shape, index: Array, dim: int) -> Array:
     return _flat(shape, parts)
 
 
+def _spread(shape: Shape, dims: Shape, parts: Sequence[Array]) -> list[Array]:
+    """For every dimension its positions in ``x[parts at dims]``, shaped to broadcast together."""
+    kept = [d for d in range(len(shape)) if d not in dims]
+    before = dims[0] if _adjacent(dims) else 0  # kept dimensions that precede the indexed block
+    block = parts[0].ndim
+    after = len(kept) - before
+    found: dict[int, Array] = {}
+    for place, d in enumerate(kept):
+        behind = (
+            after - 1 - (place - before) if place >= before else after + block + before - 1 - place
+        )
+        found[d] = _column(shape[d], behind)
+    for d, part in zip(dims, parts, strict=True):
+        found[d] = part.reshape(*part.shape, *(1,) * after)
+    return [found[d] for d in range(len(shape))]
+
+
+def _adjacent(dims: Shape) -> bool:
+    return dims[-1] - dims[0] == len(dims) - 1
+
+
 # --- gather and scatter_add: each is the other's gradient -----------------------------------------
 
 
-def _check_along(shape: Shape, index: Shape, dim: int) -> None:
+def check_along(shape: Shape, index: Shape, dim: int) -> None:
     if len(shape) != len(index):
         raise ShapeError(
             "Index tensor must have the same number of dimensions as input tensor: the input has "
@@ -69,12 +91,12 @@ def _check_along(shape: Shape, index: Shape, dim: int) -> None:
 
 
 def _gather_array(x: Array, index: Array, dim: int) -> Array:
-    _check_along(x.shape, index.shape, dim)
-    return x.reshape(-1).take(_along(x.shape, index, dim))
+    check_along(x.shape, index.shape, dim)
+    return x.reshape(-1).take(along(x.shape, index, dim))
 
 
 def _infer_gather(x: Meta, index: Meta, dim: int) -> Meta:
-    _check_along(x.shape, index.shape, dim)
+    check_along(x.shape, index.shape, dim)
     return Meta(index.shape, x.dtype)
 
 
@@ -101,12 +123,12 @@ def _add_at(base: Array | None, shape: Shape, positions: Array, values: Array) -
 
 
 def _scatter_add_array(x: Array | None, index: Array, src: Array, dim: int, shape: Shape) -> Array:
-    _check_along(shape, index.shape, dim)
-    return _add_at(x, shape, _along(shape, index, dim), src)
+    check_along(shape, index.shape, dim)
+    return _add_at(x, shape, along(shape, index, dim), src)
 
 
 def _infer_scatter_add(x: Meta | None, index: Meta, src: Meta, dim: int, shape: Shape) -> Meta:
-    _check_along(shape, index.shape, dim)
+    check_along(shape, index.shape, dim)
     return Meta(shape, src.dtype)
 
 
@@ -125,10 +147,163 @@ SCATTER_ADD: Op = Op(
 )
 
 
-def _lifted(input: Tensor, dim: int, index: Tensor) -> tuple[Tensor, int, Tensor]:
-    """Arguments with at least one dimension, and an index of an integer dtype."""
+# --- indexing with tensors ------------------------------------------------------------------------
+#
+# ``index`` has the positions in one dimension, or, stacked along its first dimension, those in
+# several (``dims``, ascending). Results are laid out as in NumPy: the index's dimensions take the
+# place of neighbouring ``dims``, and come first when these are apart. ``wrap`` lets positions count
+# from the end; without it negative ones are errors.
+
+
+def _parts(shape: Shape, index: Array, dims: Shape, wrap: bool) -> Sequence[Array]:
+    parts = (index,) if len(dims) == 1 else tuple(index)
+    if wrap:
+        return parts
+    return [_bounded(part, d, shape[d]) for part, d in zip(parts, dims, strict=True)]
+
+
+def _key(ndim: int, dims: Shape, parts: Sequence[Array]) -> tuple[Any, ...]:
+    key: list[Any] = [slice(None)] * ndim
+    for d, part in zip(dims, parts, strict=True):
+        key[d] = part
+    return (*key, ...)
+
+
+def _index_array(x: Array, index: Array, dims: Shape, wrap: bool) -> Array:
+    found = x[_key(x.ndim, dims, _parts(x.shape, index, dims, wrap))]
+    return np.asarray(found)
+
+
+def indexed_shape(shape: Shape, index: Shape, dims: Shape) -> Shape:
+    """The shape of a tensor's elements at an index over ``dims``."""
+    block = index if len(dims) == 1 else index[1:]
+    before = dims[0] if _adjacent(dims) else 0
+    kept = tuple(n for d, n in enumerate(shape) if d not in dims)
+    return (*kept[:before], *block, *kept[before:])
+
+
+def _index_rule(s: Saved, g: Tensor) -> Tensor:
+    return INDEX_ADD(None, s.y, g, shape=s.shapes[0], **s.params)  # type: ignore[no-any-return]
+
+
+INDEX = Op(
+    "index",
+    "index",
+    _index_array,
+    lambda x, index, dims, wrap: Meta(indexed_shape(x.shape, index.shape, dims), x.dtype),
+    vjp=(_index_rule, None),
+    saves="y",
+    in_float32=False,
+)
+
+
+def _wrapped(index: Array, size: int) -> Array:
+    return np.where(index < 0, index + size, index)
+
+
+def _index_add_array(
+    x: Array | None, index: Array, value: Array, shape: Shape, dims: Shape, wrap: bool
+) -> Array:
+    parts = _parts(shape, index, dims, wrap)
+    if wrap:
+        parts = [
+            _bounded(_wrapped(part, shape[d]), d, shape[d])
+            for part, d in zip(parts, dims, strict=True)
+        ]
+    return _add_at(x, shape, _flat(shape, _spread(shape, dims, parts)), value)
+
+
+# inputs: a tensor of ``shape`` (None stands for zeros), the index, and what to add there
+INDEX_ADD: Op = Op(
+    "index_add",
+    "index",
+    _index_add_array,
+    lambda x, index, value, shape, dims, wrap: Meta(shape, value.dtype),
+    vjp=(
+        lambda s, g: g,
+        None,
+        lambda s, g: INDEX(g, s.y, dims=s["dims"], wrap=s["wrap"]),
+    ),
+    saves="y",
+)
+
+
+def _index_put_array(x: Array, index: Array, value: Any, dims: Shape, wrap: bool) -> Array:
+    return _index_write_array(x.copy(), index, value, dims, wrap)
+
+
+def _index_write_array(x: Array, index: Array, value: Any, dims: Shape, wrap: bool) -> Array:
+    x[_key(x.ndim, dims, _parts(x.shape, index, dims, wrap))] = value
+    return x
+
+
+def _infer_index_put(x: Meta, index: Meta, value: Any, dims: Shape, wrap: bool) -> Meta:
+    shape = indexed_shape(x.shape, index.shape, dims)
+    if isinstance(value, Meta) and not _broadcasts(value.shape, shape):
+        raise ShapeError(
+            f"shape mismatch: value tensor of shape {show(value.shape)} cannot be broadcast to "
+            f"indexing result of shape {show(shape)}"
+        )
+    return x
+
+
+def _broadcasts(given: Shape, shape: Shape) -> bool:
+    pairs = zip(reversed(given), reversed(shape), strict=False)
+    return len(given) <= len(shape) and all(n in (1, m) for n, m in pairs)
+
+
+INDEX_PUT: Op = Op(
+    "index_put",
+    "index",
+    _index_put_array,
+    _infer_index_put,
+    vjp=(
+        lambda s, g: INDEX_PUT(g, s.y, 0, dims=s["dims"], wrap=s["wrap"]),
+        None,
+        lambda s, g: INDEX(g, s.y, dims=s["dims"], wrap=s["wrap"]),
+    ),
+    saves="y",
+    in_float32=False,
+)
+# the same without a copy, where no gradient is wanted
+INDEX_WRITE = Op(
+    "index_write",
+    "index",
+    _index_write_array,
+    _infer_index_put,
+    donates=(0,),
+    in_float32=False,
+)
+
+INDEX_STACK = Op(
+    "index_stack",
+    "index",
+    lambda *parts: np.stack(np.broadcast_arrays(*parts)),
+    lambda *parts: Meta((len(parts), *_joint_shape(parts)), dt.int64),
+)
+
+
+def _joint_shape(parts: Sequence[Meta]) -> Shape:
+    try:
+        return broadcast_shapes(*[part.shape for part in parts])
+    except ShapeError:
+        shapes = ", ".join(show(part.shape) for part in parts)
+        raise IndexingError(
+            f"shape mismatch: indexing tensors could not be broadcast together with shapes {shapes}"
+        ) from None
+
+
+# --- functions ------------------------------------------------------------------------------------
+
+
+def _check_index(index: Tensor) -> None:
     if index.dtype not in (dt.int64, dt.int32):
         raise DTypeError(f"Expected dtype int32/int64 for index, got {index.dtype.name}")
+
+
+def lifted(input: Tensor, dim: int, index: Tensor) -> tuple[Tensor, int, Tensor]:
+    """Arguments with at least one dimension, and an index of an integer dtype."""
+    _check_index(index)
     shape = input._data.shape
     dim = normalize_dim(dim, len(shape))
     if not shape:
@@ -146,27 +321,27 @@ def gather(input: Tensor, dim: int, index: Tensor, sparse_grad: bool = False) ->
     ``index`` may be smaller than ``input`` outside ``dim``; the result has its shape.
     """
     shape = index._data.shape
-    input, dim, index = _lifted(input, dim, index)
+    input, dim, index = lifted(input, dim, index)
     found = GATHER(input, index, dim=dim)
     return found if found._data.shape == shape else reshape(found, shape)
 
 
 def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     """``input`` with ``out[i][index[i][j]] += src[i][j]`` for ``dim=1``, and so on."""
-    if input.dtype is not src.dtype:
-        raise DTypeError(
-            "scatter(): Expected self.dtype to be equal to src.dtype, got "
-            f"{input.dtype.name} and {src.dtype.name}"
-        )
     shape = input._data.shape
-    base, dim, index = _lifted(input, dim, index)
-    src = _source(src, index._data.shape)
+    base, dim, index = lifted(input, dim, index)
+    src = scatter_source(src, input.dtype, index._data.shape)
     found = SCATTER_ADD(base, index, src, dim=dim, shape=base._data.shape)
     return found if found._data.shape == shape else reshape(found, shape)
 
 
-def _source(src: Tensor, index: Shape) -> Tensor:
+def scatter_source(src: Tensor, dtype: dt.dtype, index: Shape) -> Tensor:
     """The leading part of ``src`` that an index of this shape reads."""
+    if src.dtype is not dtype:
+        raise DTypeError(
+            "scatter(): Expected self.dtype to be equal to src.dtype, got "
+            f"{dtype.name} and {src.dtype.name}"
+        )
     if not src._data.shape:
         src = reshape(src, (1,))
     shape = src._data.shape
@@ -180,3 +355,110 @@ def _source(src: Tensor, index: Shape) -> Tensor:
             "dimension"
         )
     return SLICE(src, key=tuple(slice(n) for n in index))  # type: ignore[no-any-return]
+
+
+def _line(input: Tensor, dim: int, index: Tensor, name: str) -> tuple[Tensor, int, Tensor]:
+    """Arguments of functions that index one dimension by a vector."""
+    _check_index(index)
+    if index.ndim > 1:
+        raise IndexingError(f"{name}(): Index is supposed to be a vector, got {show(index.shape)}")
+    at = normalize_dim(dim, input.ndim)
+    return (input if input.ndim else reshape(input, 1)), at, reshape(index, -1)
+
+
+def index_select(input: Tensor, dim: int, index: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """The slices of ``input`` along ``dim`` at the positions in a vector, copied."""
+    source, at, index = _line(input, dim, index, "index_select")
+    found = INDEX(source, index, dims=(at,), wrap=False)
+    return into(out, found if input.ndim else reshape(found, ()))
+
+
+def _sliced_like(x: Tensor, dim: int, index: Tensor, source: Tensor, name: str) -> Tensor:
+    """``source``, checked to hold one slice of ``x`` for every position."""
+    if x.dtype is not source.dtype:
+        raise DTypeError(
+            f"{name}(): self ({x.dtype.name}) and source ({source.dtype.name}) must have the same "
+            "scalar type"
+        )
+    source = source if source.ndim else reshape(source, 1)
+    shape = list(x._data.shape)
+    shape[dim] = index._data.shape[0]
+    if source._data.shape != tuple(shape):
+        raise ShapeError(
+            f"{name}(): with {shape[dim]} indices along dimension {dim} the source must have shape "
+            f"{show(shape)}, got {show(source._data.shape)}"
+        )
+    return source
+
+
+def index_add(
+    input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1
+) -> Tensor:
+    """``input`` with ``alpha * source`` added at positions along ``dim``, repeated ones too."""
+    x, at, index = _line(input, dim, index, "index_add_")
+    source = _sliced_like(x, at, index, source, "index_add_")
+    if alpha != 1:
+        source = source * alpha
+    shape = x._data.shape
+    found = INDEX_ADD(x, index, source, shape=shape, dims=(at,), wrap=False)
+    return found if input.ndim else reshape(found, ())
+
+
+def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
+    """``input`` with slices of ``source`` at positions along ``dim``."""
+    x, at, index = _line(input, dim, index, "index_copy_")
+    source = _sliced_like(x, at, index, source, "index_copy_")
+    found = INDEX_PUT(x, index, source, dims=(at,), wrap=False)
+    return found if input.ndim else reshape(found, ())
+
+
+def index_fill(input: Tensor, dim: int, index: Tensor, value: float | Tensor) -> Tensor:
+    """``input`` with one value at positions along ``dim``."""
+    x, at, index = _line(input, dim, index, "index_fill_")
+    if not isinstance(value, (bool, int, float)):
+        if value.ndim:
+            raise ShapeError(
+                "index_fill_ only supports a 0-dimensional value tensor, but got tensor with "
+                f"{value.ndim} dimension(s)."
+            )
+        value = cast(value, x.dtype)
+    found = INDEX_PUT(x, index, value, dims=(at,), wrap=True)
+    return found if input.ndim else reshape(found, ())
+
+
+def take(input: Tensor, index: Tensor) -> Tensor:
+    """Elements of the flattened input at the positions in ``index``, in its shape."""
+    _check_index(index)
+    return INDEX(reshape(input, -1), index, dims=(0,), wrap=True)  # type: ignore[no-any-return]
+
+
+WRAP_INDEX = Op(
+    "wrap_index",
+    "index",
+    lambda index, dim, size: _bounded(_wrapped(index, size), dim, size),
+    lambda index, dim, size: Meta(index.shape, dt.int64),
+)
+
+
+def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
+    """Elements at positions along ``dim`` (of the flattened input when None), shapes broadcast."""
+    _check_index(indices)
+    if dim is None:
+        return take(input, reshape(indices, -1))
+    if input.ndim != indices.ndim:
+        raise ShapeError(
+            "take_along_dim(): input and indices should have the same number of dimensions, got "
+            f"{input.ndim} and {indices.ndim}"
+        )
+    at = normalize_dim(dim, input.ndim)
+    size = input._data.shape[at]
+    around = _without(input._data.shape, at), _without(indices._data.shape, at)
+    joint = list(broadcast_shapes(*around))
+    joint[at] = indices._data.shape[at]
+    indices = expand(WRAP_INDEX(indices, dim=at, size=size), joint)
+    joint[at] = size
+    return gather(expand(input, joint), at, indices)
+
+
+def _without(shape: Shape, dim: int) -> Shape:
+    return (*shape[:dim], 1, *shape[dim + 1 :])

@@ -11,7 +11,7 @@ import numpy as np
 import ganglion.dtypes as dt
 from ganglion import blas
 from ganglion.errors import ArgumentError, ArgumentTypeError, DTypeError, ShapeError
-from ganglion.ops.elementwise import add, mul
+from ganglion.ops.arithmetic import add, mul
 from ganglion.ops.movement import expand, permute, reshape, squeeze, t, unsqueeze
 from ganglion.ops.record import Op, Saved, into
 from ganglion.shapes import Meta, Shape, broadcast_shapes, normalize_dim, show

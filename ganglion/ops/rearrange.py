@@ -12,7 +12,7 @@ from ganglion.ops.index import index_select
 from ganglion.ops.join import stack
 from ganglion.ops.movement import clone, expand, reshape, transpose, unsqueeze
 from ganglion.ops.record import Op
-from ganglion.shapes import Meta, Shape, normalize_dim, normalize_dims, show, size_args
+from ganglion.shapes import Shape, normalize_dim, normalize_dims, show, size_args
 
 if TYPE_CHECKING:
     from ganglion.tensor import Tensor
@@ -40,9 +40,9 @@ FLIP: Op = Op(
 ROLL: Op = Op(
     "roll",
     "movement",
-    lambda x, shifts, dims: np.roll(x, shifts, dims),
-    lambda x, shifts, dims: x,
-    vjp=(lambda s, g: ROLL(g, shifts=tuple(-n for n in s["shifts"]), dims=s["dims"]),),
+    np.roll,
+    lambda x, shift, axis: x,
+    vjp=(lambda s, g: ROLL(g, shift=tuple(-n for n in s["shift"]), axis=s["axis"]),),
     in_float32=False,
 )
 
@@ -72,13 +72,13 @@ def roll(input: Tensor, shifts: Sizes, dims: Sizes | None = None) -> Tensor:
     moves = (shifts,) if isinstance(shifts, int) else tuple(shifts)
     along = () if dims is None else (dims,) if isinstance(dims, int) else tuple(dims)
     if not along and len(moves) == 1:
-        return reshape(ROLL(reshape(input, -1), shifts=moves, dims=(0,)), input._data.shape)
+        return reshape(ROLL(reshape(input, -1), shift=moves, axis=(0,)), input._data.shape)
     if len(moves) != len(along) or not moves:
         raise ShapeError(
             f"shifts and dimensions must align. shifts: {len(moves)}, dims: {len(along)}"
         )
     dims = tuple(normalize_dim(d, input.ndim) for d in along)
-    return ROLL(input, shifts=moves, dims=dims)  # type: ignore[no-any-return]
+    return ROLL(input, shift=moves, axis=dims)  # type: ignore[no-any-return]
 
 
 def rot90(input: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:

@@ -47,6 +47,7 @@ class Op:
     vjp: tuple[Rule | None, ...] | JointRule | None = None
     saves: str = ""
     promote: Promote = "none"  # "same": inputs meet in one dtype; "float": a floating one
+    keeps: tuple[int, ...] = ()  # inputs that promotion leaves alone, such as conditions
     outputs: int = 1
     view: bool = False  # the output shares the first input's memory
     part: Part | None = None  # (params, i) -> the view op and params that give output i alone
@@ -136,3 +137,14 @@ def into(out: Tensor | None, value: Tensor) -> Tensor:
             )
         out.resize_(value._data.shape)
     return write(out, value)
+
+
+def in_place(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The in-place method of an op: compute, then store into the tensor itself."""
+
+    def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return write(self, function(self, *args, **kwargs))
+
+    method.__name__ = f"{function.__name__}_"
+    method.__doc__ = f"In-place version of ``{function.__name__}``."
+    return method

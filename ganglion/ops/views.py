@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ganglion.dispatch import mode
-from ganglion.errors import AutogradError, IndexingError, ShapeError
+from ganglion.errors import AutogradError, ShapeError
 from ganglion.ops.movement import (
     PERMUTE,
     cast,

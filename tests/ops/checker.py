@@ -249,10 +249,11 @@ def check_second_differences(sample: Sample) -> None:
 # --- the listener that checks every op call -------------------------------------------------------
 
 
-class Watch:
+class Watch(eager.Eager):
     """Runs calls eagerly and compares each with its record; remembers the ops it saw."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.seen: set[str] = set()
         self.differentiated: set[str] = set()
 
@@ -262,8 +263,8 @@ class Watch:
         if mode.grad and any(isinstance(x, Tensor) and x.requires_grad for x in inputs):
             self.differentiated.add(op.name)
         self.seen.add(op.name)
-        hash(tuple(params.items()))  # the tracer stores params in graph nodes
-        result = eager.Eager().bind(op, inputs, params)
+        assert_plain_params(op, params)
+        result = super().bind(op, inputs, params)
         promised = op.infer(*metas, **params)
         results, promises = (result, promised) if op.outputs > 1 else ((result,), (promised,))
         for r, m in zip(results, promises, strict=True):
@@ -271,15 +272,25 @@ class Watch:
             assert_memory(op, r, inputs)
         return result
 
-    def write(self, target: Tensor, value: Tensor) -> Tensor:
-        return eager.Eager().write(target, value)
-
     def __enter__(self) -> Self:
         self._previous, mode.listener = mode.listener, self
         return self
 
     def __exit__(self, *exc: object) -> None:
         mode.listener = self._previous
+
+
+PLAIN = (int, float, str, slice, dt.dtype, type(None))
+
+
+def assert_plain_params(op: Op, params: Any) -> None:
+    """Params are stored in graph nodes: numbers, names, dtypes, slices and tuples of them."""
+
+    def is_plain(x: Any) -> bool:
+        return all(map(is_plain, x)) if isinstance(x, tuple) else isinstance(x, PLAIN)
+
+    for name, value in params.items():
+        assert is_plain(value), f"{op.name}: a graph cannot store {name}={value!r}"
 
 
 def assert_kept(op: Op, result: Tensor, promised: Meta) -> None:

@@ -1,0 +1,159 @@
+"""Functions of one variable: roots, exponentials, logarithms, trigonometry, rounding."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import ganglion.dtypes as dt
+from ganglion.errors import DTypeError
+from ganglion.ops.elementwise import Array, of_one, unary
+from ganglion.ops.movement import clone, zeros_of
+from ganglion.ops.record import Op, Saved, into
+from ganglion.shapes import Meta
+
+if TYPE_CHECKING:
+    from ganglion.tensor import Tensor
+
+
+def _no_slope(s: Saved, g: Tensor) -> Tensor:
+    return zeros_of(g)
+
+
+# --- sign and size --------------------------------------------------------------------------------
+
+ABS = unary("abs", np.abs, lambda s, g: g * s.x.sign(), "x", promote="none")
+SIGN = unary(
+    "sign", lambda x: x.copy() if x.dtype.kind == "b" else np.sign(x), _no_slope, promote="none"
+)
+
+abs = absolute = of_one(ABS, "``|input|``.")
+sign = of_one(SIGN, "-1, 0 or 1; NaN stays.")
+sgn = sign
+
+
+def positive(input: Tensor) -> Tensor:
+    """``input`` itself."""
+    if input.dtype is dt.bool_:
+        raise DTypeError("The `+` operator, on a bool tensor is not supported.")
+    return input
+
+
+# --- roots and powers -----------------------------------------------------------------------------
+
+
+def _rsqrt(x: Array) -> Any:
+    out = np.empty_like(x)
+    np.sqrt(x, out=out)
+    return np.reciprocal(out, out=out)
+
+
+SQUARE = unary("square", np.square, lambda s, g: g * s.x * 2, "x", promote="none")
+SQRT = unary("sqrt", np.sqrt, lambda s, g: g / (s.out * 2), "o")
+RSQRT = unary("rsqrt", _rsqrt, lambda s, g: g * s.out**3 * -0.5, "o")
+RECIPROCAL = unary("reciprocal", np.reciprocal, lambda s, g: -g * s.out * s.out, "o")
+
+square = of_one(SQUARE, "``input ** 2``.")
+sqrt = of_one(SQRT, "The square root; NaN below 0.")
+rsqrt = of_one(RSQRT, "``1 / sqrt(input)``.")
+reciprocal = of_one(RECIPROCAL, "``1 / input``.")
+
+
+# --- exponentials and logarithms ------------------------------------------------------------------
+
+EXP = unary("exp", np.exp, lambda s, g: g * s.out, "o")
+EXP2 = unary("exp2", np.exp2, lambda s, g: g * s.out * math.log(2), "o")
+EXPM1 = unary("expm1", np.expm1, lambda s, g: g * (s.out + 1), "o")
+LOG = unary("log", np.log, lambda s, g: g / s.x, "x")
+LOG2 = unary("log2", np.log2, lambda s, g: g / (s.x * math.log(2)), "x")
+LOG10 = unary("log10", np.log10, lambda s, g: g / (s.x * math.log(10)), "x")
+LOG1P = unary("log1p", np.log1p, lambda s, g: g / (s.x + 1), "x")
+
+exp = of_one(EXP, "``e ** input``.")
+exp2 = of_one(EXP2, "``2 ** input``.")
+expm1 = of_one(EXPM1, "``e ** input - 1``, accurate near 0.")
+log = of_one(LOG, "The natural logarithm.")
+log2 = of_one(LOG2, "The logarithm to base 2.")
+log10 = of_one(LOG10, "The logarithm to base 10.")
+log1p = of_one(LOG1P, "``log(1 + input)``, accurate near 0.")
+
+
+# --- trigonometry ---------------------------------------------------------------------------------
+
+SIN = unary("sin", np.sin, lambda s, g: g * s.x.cos(), "x")
+COS = unary("cos", np.cos, lambda s, g: -g * s.x.sin(), "x")
+TAN = unary("tan", np.tan, lambda s, g: g * (s.out * s.out + 1), "o")
+ASIN = unary("asin", np.arcsin, lambda s, g: g * (1 - s.x * s.x).rsqrt(), "x")
+ACOS = unary("acos", np.arccos, lambda s, g: -g * (1 - s.x * s.x).rsqrt(), "x")
+ATAN = unary("atan", np.arctan, lambda s, g: g / (s.x * s.x + 1), "x")
+SINH = unary("sinh", np.sinh, lambda s, g: g * s.x.cosh(), "x")
+COSH = unary("cosh", np.cosh, lambda s, g: g * s.x.sinh(), "x")
+ASINH = unary("asinh", np.arcsinh, lambda s, g: g * (s.x * s.x + 1).rsqrt(), "x")
+ACOSH = unary("acosh", np.arccosh, lambda s, g: g * (s.x * s.x - 1).rsqrt(), "x")
+ATANH = unary("atanh", np.arctanh, lambda s, g: g / (1 - s.x * s.x), "x")
+
+sin = of_one(SIN, "The sine of radians.")
+cos = of_one(COS, "The cosine of radians.")
+tan = of_one(TAN, "The tangent of radians.")
+asin = arcsin = of_one(ASIN, "The angle in [-pi/2, pi/2] of a sine.")
+acos = arccos = of_one(ACOS, "The angle in [0, pi] of a cosine.")
+atan = arctan = of_one(ATAN, "The angle in [-pi/2, pi/2] of a tangent.")
+sinh = of_one(SINH, "The hyperbolic sine.")
+cosh = of_one(COSH, "The hyperbolic cosine.")
+asinh = arcsinh = of_one(ASINH, "The inverse of ``sinh``.")
+acosh = arccosh = of_one(ACOSH, "The inverse of ``cosh``; NaN below 1.")
+atanh = arctanh = of_one(ATANH, "The inverse of ``tanh``; NaN outside [-1, 1].")
+
+
+def deg2rad(input: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """Degrees as radians."""
+    return into(out, input * (math.pi / 180))
+
+
+def rad2deg(input: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """Radians as degrees."""
+    return into(out, input * (180 / math.pi))
+
+
+# --- rounding -------------------------------------------------------------------------------------
+
+
+def _round(x: Array, decimals: int) -> Any:
+    if decimals == 0:
+        return np.rint(x) if x.dtype.kind == "f" else x.copy()
+    scale = x.dtype.type(10.0 ** np.abs(decimals))
+    return np.rint(x * scale) / scale if decimals > 0 else np.rint(x / scale) * scale
+
+
+def _rounded(x: Meta, decimals: int) -> Meta:
+    if decimals and not x.dtype.is_floating_point:
+        raise DTypeError(
+            f"round with decimals={decimals} is not implemented for {x.dtype.name}; "
+            "it takes a floating dtype"
+        )
+    return x
+
+
+def _frac(x: Array) -> Any:
+    return x - np.trunc(x)
+
+
+FLOOR = unary("floor", np.floor, _no_slope, promote="none")
+CEIL = unary("ceil", np.ceil, _no_slope, promote="none")
+TRUNC = unary("trunc", np.trunc, _no_slope, promote="none")
+FRAC = unary("frac", _frac, lambda s, g: g)
+ROUND = Op("round", "elementwise", _round, _rounded, vjp=(_no_slope,))
+
+floor = of_one(FLOOR, "The largest integer not above.")
+ceil = of_one(CEIL, "The smallest integer not below.")
+trunc = of_one(TRUNC, "Rounded towards zero.")
+fix = trunc
+frac = of_one(FRAC, "What ``trunc`` leaves: ``input - trunc(input)``.")
+
+
+def round(input: Tensor, *, decimals: int = 0, out: Tensor | None = None) -> Tensor:
+    """The nearest multiple of ``10 ** -decimals``; halves go to the even one."""
+    value = ROUND(input, decimals=decimals)
+    return value if out is None else into(out, value)

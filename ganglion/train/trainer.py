@@ -1,0 +1,334 @@
+"""Trainer: a plain loop with validation, early stopping, checkpoints and exact resume.
+
+The loop is `_loop` → `_run_epoch` → `_step`; everything else prepares it or looks after it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable
+from datetime import datetime, timezone
+from difflib import get_close_matches
+from typing import Any, NoReturn, TextIO
+
+import numpy as np
+
+from ganglion.data.loader import DataLoader
+from ganglion.errors import ArgumentError, ArgumentTypeError, CheckpointError, NonFiniteError
+from ganglion.gradmode import no_grad
+from ganglion.metrics import Metric
+from ganglion.metrics import get as get_metric
+from ganglion.nn.clip import clip_grad_norm_
+from ganglion.nn.module import Module
+from ganglion.ops.join import cat
+from ganglion.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from ganglion.optim.optimizer import Optimizer
+from ganglion.random import manual_seed
+from ganglion.serialize import load, save
+from ganglion.tensor import Tensor
+from ganglion.train import batches as batching
+from ganglion.train import checkpoint
+from ganglion.train.checkpoint import Boundary, Loaders, State
+from ganglion.train.environment import surroundings
+from ganglion.train.events import Callback, FitResult, Outcome, Record, Step, StopTraining
+from ganglion.train.interrupt import CtrlC
+from ganglion.train.progress import display
+from ganglion.train.run import RunFolder
+from ganglion.train.scores import Scores
+
+Loss = Callable[[Any, Any], Tensor]
+
+
+class Trainer:
+    """Trains a model and keeps what training produces.
+
+    loss: a module or function of (outputs, target) that gives the mean over the batch.
+    metrics: names, `Metric` objects or functions of (outputs, target); columns of the history.
+    scheduler, scheduler_interval: stepped after every "epoch" or every "step".
+    run_dir: a `RunFolder` or a path for one; without it nothing is written.
+    seed: of the default generator, set at the first step, and of the order of the samples.
+    clip_grad_norm: the largest norm that all gradients together may have.
+    accumulate: batches whose gradients make one step, as if they were one batch.
+    monitor: "loss" or a metric; the best epoch is the best on validation data, or on training
+        data when there is none.
+    patience: epochs without a better one after which training stops.
+    restore_best: whether the model ends with the best weights, however training ended; by default
+        when patience is given.
+    checkpoint_seconds, checkpoint_steps: how often `last` is written, besides start and end.
+    progress: a bar on a terminal, else a line an epoch; to standard output or the given stream.
+    data_hash: names the data; resume refuses another one.
+    resume_hint: what the message after Ctrl-C says to do.
+    """
+
+    def __init__(
+        self,
+        model: Module,
+        loss: Loss,
+        optimizer: Optimizer,
+        *,
+        metrics: Iterable[str | Metric | Callable[..., Any]] = (),
+        scheduler: LRScheduler | None = None,
+        scheduler_interval: str = "epoch",
+        callbacks: Iterable[Callback] = (),
+        run_dir: RunFolder | str | os.PathLike[str] | None = None,
+        seed: int | None = None,
+        clip_grad_norm: float | None = None,
+        accumulate: int = 1,
+        monitor: str = "loss",
+        patience: int | None = None,
+        restore_best: bool | None = None,
+        checkpoint_seconds: float = 30.0,
+        checkpoint_steps: int | None = None,
+        progress: bool | TextIO = True,
+        data_hash: str | None = None,
+        resume_hint: str = "run the program again with fit(..., resume=True)",
+    ) -> None:
+        self.model, self.loss, self.optimizer = model, loss, optimizer
+        self.metrics = [get_metric(metric) for metric in metrics]
+        self.scheduler, self.scheduler_interval = scheduler, scheduler_interval
+        self.callbacks = list(callbacks)
+        self.run_dir = run_dir
+        self.seed, self.data_hash, self.resume_hint = seed, data_hash, resume_hint
+        self.clip_grad_norm, self.accumulate = clip_grad_norm, accumulate
+        self.monitor, self.patience = monitor, patience
+        self.restore_best = patience is not None if restore_best is None else restore_best
+        self.checkpoint_seconds, self.checkpoint_steps = checkpoint_seconds, checkpoint_steps
+        self.progress = progress
+        self._check()
+        self.state = State()
+        self.scores = Scores(self.metrics)  # of the training epoch under way
+        self.best_weights: dict[str, Tensor] | None = None
+        self.folder: RunFolder | None = None
+        self._ctrl_c = CtrlC()
+        self._stop = ""
+
+    # --- for users ----------------------------------------------------------------------------
+
+    @property
+    def history(self) -> list[Record]:
+        """One record an epoch: epoch, step, lr, loss, metrics, and the same on validation data."""
+        return self.state.history
+
+    def fit(
+        self,
+        train: Any,
+        valid: Any = None,
+        *,
+        epochs: int | None = None,
+        batch_size: int | None = None,
+        resume: bool = False,
+        allow_different: bool = False,
+    ) -> FitResult:
+        """Train for so many epochs, or continue a run exactly where its last checkpoint stands.
+
+        train, valid: a `DataLoader`, a `Dataset`, or arrays or tensors such as (x, y), of which
+            training takes shuffled batches of ``batch_size`` (32).
+        epochs: more epochs; with ``resume`` all in all, by default those asked for at first.
+        resume: continue from ``last`` in the run folder, or start when there is none yet. The
+            program must build the same trainer and data.
+        allow_different: resume although model, data, settings or versions have changed.
+
+        Ctrl-C finishes the step, saves and returns; a second one raises KeyboardInterrupt.
+
+        Errors: `NonFiniteError` when the loss is NaN or infinite; the state before that step is
+        saved. `CheckpointError` for a checkpoint that does not belong to this program.
+        """
+        loaders = Loaders(
+            batching.training_loader(train, batch_size, self.seed),
+            None if valid is None else batching.plain_loader(valid, None),
+        )
+        self._prepare(loaders, epochs, resume, allow_different)
+        outcome = Outcome.FAILED
+        try:
+            with self._ctrl_c:
+                self._emit("on_fit_start")
+                outcome = self._loop()
+                self._save_last()
+        finally:
+            result = self._finish(outcome)
+        return result
+
+    def evaluate(self, data: Any, batch_size: int | None = None) -> dict[str, Any]:
+        """Mean loss and metrics over data, in inference mode; batches of 256 unless it is a loader.
+
+        The result is bit-equal to what training reported for the same data and weights.
+        """
+        loader = batching.plain_loader(data, batch_size)
+        return self._measured(loader, lambda: False).compute()
+
+    def predict(self, data: Any, batch_size: int | None = None) -> Tensor:
+        """Outputs (N, ...) for inputs; a target that comes with them is ignored."""
+        loader = batching.unshuffled(batching.plain_loader(data, batch_size))
+        with _inference(self.model), no_grad():
+            return cat([self.model(*batching.inputs_alone(batch)) for batch in loader])
+
+    def compute(self, batch: Any) -> tuple[Any, Any, Tensor]:
+        """Outputs, target and mean loss of a batch; override it for batches of another form."""
+        inputs, target = batching.inputs_and_target(batch)
+        outputs = self.model(*inputs)
+        return outputs, target, self.loss(outputs, target)
+
+    # --- the loop -----------------------------------------------------------------------------
+
+    def _loop(self) -> Outcome:
+        while (outcome := self._leaving() or self._done()) is None:
+            self._run_epoch()
+        return outcome
+
+    def _run_epoch(self) -> None:
+        self._emit("on_epoch_start")
+        self.model.train()
+        for group in batching.grouped(self._loaders.train, self.accumulate):
+            self._step(group)
+            if self._leaving():
+                return
+        if not self.scores.samples:
+            raise ArgumentError("the training data has no batches")
+        valid = self._validated()
+        if not self._leaving():  # else validation is repeated after a resume
+            self._end_epoch(valid)
+
+    def _step(self, group: list[Any]) -> None:
+        self.optimizer.zero_grad()
+        samples = sum(map(batching.count, group))
+        parts = [self._backward(batch, samples) for batch in group]
+        if self.clip_grad_norm is not None:
+            clip_grad_norm_(self._trained(), self.clip_grad_norm)
+        self.optimizer.step()
+        for part in parts:
+            self.scores.update(*part)
+        if self.scheduler is not None and self.scheduler_interval == "step":
+            self.scheduler.step()
+        self.state.step += 1
+        loss = sum(value * count for value, _, _, count in parts) / samples
+        self._emit("on_step_end", Step(self.state.epoch + 1, self.state.step, loss, samples))
+        self._boundary = Boundary(self.model, self._loaders)
+        self._save_if_due()
+
+    def _backward(self, batch: Any, samples: int) -> tuple[float, Any, Any, int]:
+        """Add a batch's share of the gradient of the mean over ``samples``."""
+        outputs, target, loss = self.compute(batch)
+        value, count = loss.item(), batching.count(batch)
+        if not math.isfinite(value):
+            self._fail(value)
+        (loss if count == samples else loss * (count / samples)).backward()
+        return value, outputs, target, count
+
+    def _end_epoch(self, valid: dict[str, Any]) -> None:
+        state, column = self.state, self._column
+        record = self._recorded(valid)
+        state.history.append(record)
+        improved = self._judge(record[column])
+        if self.scheduler is not None and self.scheduler_interval == "epoch":
+            plateau = isinstance(self.scheduler, ReduceLROnPlateau)
+            self.scheduler.step(*[record[column]] if plateau else [])
+        state.epoch += 1
+        self.scores.reset()
+        self._emit("on_epoch_end", record)
+        self._boundary = Boundary(self.model, self._loaders)
+        if self.folder is not None:
+            if improved:
+                self._save_best(self.folder)
+            self.folder.append_metrics(state.history)
+            self._save_if_due()
+
+    # --- validation and early stopping --------------------------------------------------------
+
+    def _validated(self) -> dict[str, Any]:
+        if self._loaders.valid is None:
+            return {}
+        found = self._measured(self._loaders.valid, self._leaving).compute()
+        return {f"valid_{name}": value for name, value in found.items()}
+
+    def _measured(self, loader: DataLoader[Any], give_up: Callable[[], Any]) -> Scores:
+        scores = Scores(self.metrics)
+        with _inference(self.model), no_grad():
+            for batch in loader:
+                if give_up():
+                    break
+                outputs, target, loss = self.compute(batch)
+                scores.update(loss.item(), outputs, target, batching.count(batch))
+        return scores
+
+    def _recorded(self, valid: dict[str, Any]) -> Record:
+        columns = {**self.scores.compute(), **valid}
+        return {
+            "epoch": self.state.epoch + 1,
+            "step": self.state.step,
+            "lr": float(self.optimizer.param_groups[0]["lr"]),
+            **{name: value for name, value in columns.items() if not np.ndim(value)},
+        }
+
+    @property
+    def _column(self) -> str:
+        return self.monitor if self._loaders.valid is None else f"valid_{self.monitor}"
+
+    def _judge(self, value: float) -> bool:
+        """Whether this epoch is the best so far; if so, its weights are kept."""
+        state = self.state
+        sign = 1 if self._higher_is_better() else -1
+        if math.isnan(value) or sign * value <= sign * state.best:
+            state.stale += 1
+            return False
+        state.best, state.best_epoch, state.stale = float(value), state.epoch + 1, 0
+        self.best_weights = checkpoint.copied(self.model.state_dict())
+        return True
+
+    def _higher_is_better(self) -> bool:
+        metric = self.scores.metrics.get(self.monitor)
+        return metric is not None and metric.higher_is_better
+
+    def _done(self) -> Outcome | None:
+        if self.state.epoch >= self.state.epochs:
+            return Outcome.FINISHED
+        if self.patience is not None and self.state.stale >= self.patience:
+            return Outcome.STOPPED_EARLY
+        return None
+
+    def _leaving(self) -> Outcome | None:
+        """Why to leave in the middle of things, if at all."""
+        if self._ctrl_c.requested:
+            return Outcome.INTERRUPTED
+        return Outcome.STOPPED if self._stop else None
+
+    # --- before and after ---------------------------------------------------------------------
+
+    def _prepare(
+        self, loaders: Loaders, epochs: int | None, resume: bool, allow_different: bool
+    ) -> None:
+        self._loaders, self._stop = loaders, ""
+        self._ctrl_c.requested = False
+        fresh = self.folder is None
+        self._open_folder(resume)
+        resumed = resume and self._resume(loaders, allow_different)
+        if not resumed:
+            self._start(fresh, epochs)
+        elif epochs is not None:
+            self.state.epochs = epochs
+        self._boundary = Boundary(self.model, loaders)
+        self._watch = display(self.progress)
+        self._since = self._saved_at = time.monotonic()
+        self._saved_step = self.state.step
+        if self.folder is not None:
+            self._write_start(self.folder, resumed)
+
+    def _open_folder(self, resume: bool) -> None:
+        if self.run_dir is None:
+            if resume:
+                raise ArgumentError("resume=True needs the run_dir that the run was written to")
+            return
+        if self.folder is None and not isinstance(self.run_dir, RunFolder):
+            self.run_dir = RunFolder.at(self.run_dir, {"trainer": self._settings()})
+        first, self.folder = self.folder is None, self.run_dir
+        if first and not resume and self.folder.last.is_file():
+            raise ArgumentError(
+                f"{self.folder.path} holds a run already; continue it with resume=True, or choose "
+                "another run_dir"
+            )
+
+    def _settings(self) -> dict[str, Any]:
+        kept = "seed clip_grad_norm accumulate monitor patience scheduler_interval".split()
+        return {name: getattr(self, name) for name in kept}
