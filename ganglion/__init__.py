@@ -10,6 +10,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import ganglion.eager  # from here on op calls have a listener
+import ganglion.random  # ... and draws have a generator
 from ganglion.config import VERSION
 from ganglion.creation import tensor  # hides the module of that name
 
@@ -87,8 +88,27 @@ _PUBLIC = {
         addmm addmv baddbmm bmm chain_matmul dot ger inner kron linear matmul mm mv outer
         tensordot vdot
     """,
+    "ops.diagonal": "diag diag_embed diagflat diagonal tril tril_indices triu triu_indices",
+    "ops.index": """
+        gather index_add index_copy index_fill index_select scatter_add take take_along_dim
+    """,
+    "ops.join": """
+        cat chunk column_stack concat concatenate dsplit dstack hsplit hstack narrow row_stack
+        select split split_with_sizes stack tensor_split unbind vsplit vstack
+    """,
     "ops.movement": """
-        clone detach permute reshape squeeze t transpose unsqueeze
+        clone detach permute reshape squeeze swapaxes=transpose swapdims=transpose t transpose
+        unsqueeze
+    """,
+    "ops.nonzero": "argwhere masked_scatter masked_select nonzero",
+    "ops.rearrange": """
+        cartesian_prod flip fliplr flipud meshgrid repeat_interleave roll rot90 tile
+    """,
+    "ops.scatter": "scatter scatter_reduce",
+    "ops.subscript": "index_put index_put_",
+    "ops.views": """
+        as_strided atleast_1d atleast_2d atleast_3d broadcast_tensors broadcast_to flatten
+        moveaxis=movedim movedim ravel unflatten
     """,
     "ops.random": """
         bernoulli multinomial normal rand rand_like randint randint_like randn randn_like randperm
@@ -99,11 +119,17 @@ _PUBLIC = {
         all amax amin aminmax any argmax argmin count_nonzero max mean min nanmean nansum prod sum
     """,
     "ops.scan": "cummax cummin cumprod cumsum diff logcumsumexp",
+    "ops.error_function": "erf erfc erfinv",
+    "ops.gamma": "digamma lgamma polygamma",
     "ops.select": """
         clamp clamp_max clamp_min clip fmax fmin masked_fill maximum minimum where
     """,
     "ops.sort": """
         argsort kthvalue median mode msort nanmedian nanquantile quantile sort topk
+    """,
+    "ops.special": """
+        arctan2 atan2 copysign heaviside hypot logaddexp logaddexp2 logit nan_to_num nextafter sinc
+        xlogy
     """,
     "ops.softmax": "log_softmax softmax",
     "ops.unary": """

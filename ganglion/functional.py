@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import warnings
 
+from ganglion.dispatch import write
 from ganglion.errors import ArgumentError, DTypeError, ShapeError
+from ganglion.ops.random import mask
 from ganglion.ops.softmax import CROSS_ENTROPY, log_softmax
 from ganglion.shapes import broadcast_shapes, show
 from ganglion.tensor import Tensor
@@ -321,3 +323,20 @@ def _soft_cross_entropy(
         scores = scores * weight.reshape(-1, *[1] * (input.ndim - at - 1))
     losses = -(scores * target).sum(at)
     return reduced(losses, reduction)
+
+
+# --- regularization -------------------------------------------------------------------------------
+
+
+def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """Zero elements with probability ``p`` and scale the rest by ``1 / (1 - p)``.
+
+    Srivastava et al. 2014. Without ``training`` the input itself.
+    """
+    if not 0.0 <= p <= 1.0:
+        raise ArgumentError(f"dropout probability has to be between 0 and 1, but got {p}")
+    if not training or p == 0:
+        return input
+    scale = 1.0 / (1.0 - p) if p < 1 else 0.0
+    kept = input * mask(input._data.shape, 1.0 - p, scale=scale, dtype=input.dtype)
+    return write(input, kept) if inplace else kept

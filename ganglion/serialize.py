@@ -73,11 +73,11 @@ def atomic_write(path: str | os.PathLike[str], writer: Callable[[BinaryIO], obje
         raise NotFoundError(f"cannot write {target}: the folder {target.parent} does not exist")
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        with temporary.open("wb") as file:
             writer(file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, target)
+        temporary.replace(target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -234,7 +234,7 @@ def _checksum(tree: Any, arrays: Arrays) -> int:
     """CRC-32 of the structure and of every array in order of name."""
     crc = zlib.crc32(json.dumps(tree, **_COMPACT).encode())
     for name in sorted(arrays):
-        crc = zlib.crc32(np.asarray(arrays[name], order="C").reshape(-1).view(np.uint8), crc)
+        crc = zlib.crc32(np.asarray(arrays[name], order="C").reshape(-1).view(np.uint8).data, crc)
     return crc
 
 

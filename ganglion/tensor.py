@@ -14,7 +14,9 @@ from ganglion.dispatch import mode
 from ganglion.errors import ArgumentError, ArgumentTypeError, AutogradError, DTypeError
 from ganglion.ops import counting, create, moments, movement, reduce, scan
 from ganglion.ops import matmul as products
+from ganglion.ops import random as draws
 from ganglion.ops import sort as sorting
+from ganglion.ops.layout import Layout
 from ganglion.ops.operators import Elementwise
 from ganglion.ops.record import in_place
 from ganglion.shapes import Size, show
@@ -51,7 +53,7 @@ class _Engine:
     refresh: Callable[[Tensor], Any]
 
 
-class Tensor(convert.Casts, Elementwise):
+class Tensor(convert.Casts, Elementwise, Layout):
     """An n-dimensional array that knows how it was computed.
 
     ``_data`` is the array (or, while tracing, a graph value), ``_storage`` the memory shared with
@@ -222,20 +224,6 @@ class Tensor(convert.Casts, Elementwise):
     nbytes = property(lambda self: self.numel() * self.element_size())
     is_cuda = False
 
-    # --- operators ----------------------------------------------------------------------------
-
-    clone = movement.clone
-    detach = movement.detach
-    contiguous = movement.contiguous
-    view = movement.view
-    reshape = movement.reshape
-    permute = movement.permute
-    transpose = movement.transpose
-    t = movement.t
-    expand = movement.expand
-    squeeze = movement.squeeze
-    unsqueeze = movement.unsqueeze
-
     # --- sums, extremes, truth
 
     sum = reduce.sum
@@ -313,6 +301,18 @@ class Tensor(convert.Casts, Elementwise):
     __rmatmul__ = products.rmatmul
     __imatmul__ = in_place(products.matmul)
 
+    # --- filled with random values
+    uniform_ = draws.uniform_
+    normal_ = draws.normal_
+    random_ = draws.random_
+    bernoulli_ = draws.bernoulli_
+    exponential_ = draws.exponential_
+    log_normal_ = draws.log_normal_
+    cauchy_ = draws.cauchy_
+    geometric_ = draws.geometric_
+    bernoulli = draws.bernoulli
+    multinomial = draws.multinomial
+
     # --- creation in this tensor's dtype
     new_empty = create.new_empty
     new_full = create.new_full
@@ -333,8 +333,8 @@ def wrap(data: Any) -> Tensor:
 
 
 def ones_like(x: Tensor) -> Tensor:
-    return wrap(np.ones_like(x._data))
+    return wrap(np.ones(x._data.shape, x.dtype.numpy))
 
 
 def zeros(shape: Any, dtype: Any) -> Tensor:
-    return wrap(np.zeros(shape, dtype))
+    return wrap(np.zeros(shape, dt.as_dtype(dtype).numpy))

@@ -115,7 +115,10 @@ def make_trainer(
         scheduler_interval="step" if cosine else "epoch",
         run_dir=folder,
         seed=settings.seed,
+        monitor="accuracy" if classes else "loss",
         patience=settings.patience or None,
-        checkpoint_every=settings.checkpoint_every,
+        restore_best=True,
+        checkpoint_seconds=settings.checkpoint_every,
         data_hash=source.data_hash,
+        resume_hint=f"continue with: ganglion resume {folder.path}",
     )

@@ -17,7 +17,7 @@ def default_collate(batch: Sequence[Any]) -> Batch:
     """Stack samples along a new first dimension, inside whatever containers they come in.
 
     Tensors and arrays become tensors; Python numbers int64, float64 or bool tensors; strings
-    and bytes stay lists; mappings, named tuples and lists keep their type; tuples become lists.
+    and bytes stay as they are; mappings, named tuples and lists keep their type; tuples become lists.
 
     Errors: `ShapeError` for samples of different shape or length; `ArgumentTypeError` for
     samples of another type.
@@ -33,7 +33,7 @@ def default_collate(batch: Sequence[Any]) -> Batch:
     if isinstance(first, float):
         return from_numpy(np.array(batch, np.float64))
     if isinstance(first, str | bytes):
-        return list(batch)
+        return batch
     if isinstance(first, Mapping):
         return _rebuilt(first, {key: default_collate([s[key] for s in batch]) for key in first})
     if isinstance(first, Sequence):

@@ -206,7 +206,7 @@ class DataLoader(Generic[T_co]):
         if self._vectorised:
             return self.dataset.__getbatch__(np.asarray(indices, np.int64))  # type: ignore[union-attr]
         if self.batch_sampler is None:
-            return self.collate_fn(self.dataset[indices])  # type: ignore[arg-type]
+            return self.collate_fn(self.dataset[indices])
         numbers = indices.tolist() if isinstance(indices, np.ndarray) else indices
         return self.collate_fn(samples(self.dataset, numbers))
 

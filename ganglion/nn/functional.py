@@ -12,8 +12,21 @@ from ganglion.functional import (
     nll_loss,
     smooth_l1_loss,
 )
-from ganglion.ops.activation import elu, gelu, leaky_relu, relu, silu
-from ganglion.ops.activation import sigmoid, tanh
+from ganglion.ops.activation import (
+    elu,
+    gelu,
+    hardsigmoid,
+    hardswish,
+    hardtanh,
+    leaky_relu,
+    mish,
+    relu,
+    relu6,
+    sigmoid,
+    silu,
+    softplus,
+    tanh,
+)
 from ganglion.ops.index import one_hot
 from ganglion.ops.matmul import linear
 from ganglion.ops.pad import pad
@@ -21,6 +34,7 @@ from ganglion.ops.softmax import log_softmax, softmax
 
 __all__ = [
     "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "dropout", "elu",
-    "gelu", "huber_loss", "kl_div", "l1_loss", "leaky_relu", "linear", "log_softmax", "mse_loss",
-    "nll_loss", "one_hot", "pad", "relu", "sigmoid", "silu", "smooth_l1_loss", "softmax", "tanh",
+    "gelu", "hardsigmoid", "hardswish", "hardtanh", "huber_loss", "kl_div", "l1_loss",
+    "leaky_relu", "linear", "log_softmax", "mish", "mse_loss", "nll_loss", "one_hot", "pad",
+    "relu", "relu6", "sigmoid", "silu", "smooth_l1_loss", "softmax", "softplus", "tanh",
 ]  # fmt: skip

@@ -10,7 +10,7 @@ import ganglion.dtypes as dt
 from ganglion.errors import ArgumentError, DTypeError
 from ganglion.ops.create import full
 from ganglion.ops.elementwise import Array, compared, joined, of_one, of_two, predicate
-from ganglion.ops.record import Op, into
+from ganglion.ops.record import Op
 from ganglion.shapes import Meta
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import numpy as np
 
 import ganglion.dtypes as dt
 from ganglion.errors import IndexingError, ShapeError
-from ganglion.ops.movement import COPY, clone, reshape, view_op
+from ganglion.ops.movement import clone, reshape, view_op
 from ganglion.ops.record import Op, into
 from ganglion.shapes import Meta, Shape, normalize_dim, show
 from ganglion.storage import device as as_device
@@ -133,12 +133,25 @@ def triu(input: Tensor, diagonal: int = 0, *, out: Tensor | None = None) -> Tens
     return into(out, _triangle(input, diagonal, upper=True))
 
 
+def _triangle_indices(row: int, col: int, offset: int, upper: bool, dtype: dt.dtype) -> Array:
+    indices = np.triu_indices if upper else np.tril_indices
+    return np.stack(indices(row, offset, col)).astype(dtype.numpy)
+
+
+def _infer_indices(row: int, col: int, offset: int, upper: bool, dtype: dt.dtype) -> Meta:
+    below = sum(min(max(i + offset + (not upper), 0), col) for i in range(row))
+    return Meta((2, row * col - below if upper else below), dtype)
+
+
+TRIANGLE_INDICES = Op("triangle_indices", "create", _triangle_indices, _infer_indices)
+
+
 def tril_indices(
     row: int, col: int, offset: int = 0, *, dtype: dt.dtype = dt.int64, device: Any = "cpu"
 ) -> Tensor:
     """Rows and columns, (2, n), of a matrix's elements on and below a diagonal."""
     as_device(device)
-    return COPY(np.stack(np.tril_indices(row, offset, col)).astype(dtype.numpy))  # type: ignore[no-any-return]
+    return TRIANGLE_INDICES(row=row, col=col, offset=offset, upper=False, dtype=dtype)  # type: ignore[no-any-return]
 
 
 def triu_indices(
@@ -146,4 +159,4 @@ def triu_indices(
 ) -> Tensor:
     """Rows and columns, (2, n), of a matrix's elements on and above a diagonal."""
     as_device(device)
-    return COPY(np.stack(np.triu_indices(row, offset, col)).astype(dtype.numpy))  # type: ignore[no-any-return]
+    return TRIANGLE_INDICES(row=row, col=col, offset=offset, upper=True, dtype=dtype)  # type: ignore[no-any-return]

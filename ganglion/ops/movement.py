@@ -285,15 +285,15 @@ def reshape(input: Tensor, *sizes: Any, shape: Sequence[int] | None = None) -> T
         return VIEW(clone(input), shape=wanted)  # type: ignore[no-any-return]
 
 
-def permute(input: Tensor, *dims: Any) -> Tensor:
+def permute(input: Tensor, *order: Any, dims: Sequence[int] | None = None) -> Tensor:
     """Dimensions in the order ``dims``."""
-    wanted = size_args(dims)
-    order = tuple([normalize_dim(d, input.ndim) for d in wanted])
-    if sorted(order) != list(range(input.ndim)):
+    wanted = size_args(order or (dims,))
+    found = tuple([normalize_dim(d, input.ndim) for d in wanted])
+    if sorted(found) != list(range(input.ndim)):
         raise ShapeError(
             f"permute of a {input.ndim}-d tensor needs each dimension once, got {show(wanted)}"
         )
-    return PERMUTE(input, dims=order)  # type: ignore[no-any-return]
+    return PERMUTE(input, dims=found)  # type: ignore[no-any-return]
 
 
 def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
@@ -312,9 +312,9 @@ def t(input: Tensor) -> Tensor:
     return PERMUTE(input, dims=tuple(reversed(range(input.ndim))))  # type: ignore[no-any-return]
 
 
-def expand(input: Tensor, *sizes: Any) -> Tensor:
+def expand(input: Tensor, *sizes: Any, size: Sequence[int] | None = None) -> Tensor:
     """Dimensions of size 1 repeated without copying; -1 keeps a size."""
-    wanted = size_args(sizes)
+    wanted = size_args(sizes or (size,))
     given = input._data.shape
     lead = len(wanted) - len(given)
     if lead < 0 or -1 in wanted[:lead]:

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ganglion.ops import activation, arithmetic, compare, select, unary
+from ganglion.ops import (
+    activation,
+    arithmetic,
+    compare,
+    error_function,
+    gamma,
+    select,
+    special,
+    unary,
+)
 from ganglion.ops.record import in_place
 
 if TYPE_CHECKING:
@@ -221,8 +230,44 @@ class Elementwise:
     round_ = in_place(unary.round)
     trunc_ = fix_ = in_place(unary.trunc)
     frac_ = in_place(unary.frac)
+    erf = error_function.erf
+    erfc = error_function.erfc
+    erfinv = error_function.erfinv
+    lgamma = gamma.lgamma
+    digamma = gamma.digamma
+    logit = special.logit
+    sinc = special.sinc
+    nan_to_num = special.nan_to_num
+    erf_ = in_place(error_function.erf)
+    erfc_ = in_place(error_function.erfc)
+    erfinv_ = in_place(error_function.erfinv)
+    lgamma_ = in_place(gamma.lgamma)
+    digamma_ = in_place(gamma.digamma)
+    logit_ = in_place(special.logit)
+    sinc_ = in_place(special.sinc)
+    nan_to_num_ = in_place(special.nan_to_num)
     __abs__ = unary.abs
     __pos__ = unary.positive
+
+    def polygamma(self, n: int) -> Tensor:
+        """The ``n``-th derivative of ``digamma``."""
+        return gamma.polygamma(n, self)  # type: ignore[arg-type]
+
+    # --- two variables
+    atan2 = arctan2 = special.atan2
+    hypot = special.hypot
+    logaddexp = special.logaddexp
+    logaddexp2 = special.logaddexp2
+    copysign = special.copysign
+    nextafter = special.nextafter
+    heaviside = special.heaviside
+    xlogy = special.xlogy
+    atan2_ = arctan2_ = in_place(special.atan2)
+    hypot_ = in_place(special.hypot)
+    copysign_ = in_place(special.copysign)
+    nextafter_ = in_place(special.nextafter)
+    heaviside_ = in_place(special.heaviside)
+    xlogy_ = in_place(special.xlogy)
 
     # --- activations
     relu = activation.relu

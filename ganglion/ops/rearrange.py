@@ -47,9 +47,9 @@ ROLL: Op = Op(
 )
 
 
-def flip(input: Tensor, *dims: Any) -> Tensor:
+def flip(input: Tensor, *along: Any, dims: Sequence[int] | None = None) -> Tensor:
     """A copy with the order of elements reversed along ``dims``."""
-    wanted = size_args(dims)
+    wanted = size_args(along or (dims,))
     return FLIP(input, dims=normalize_dims(wanted, input.ndim) if wanted else ())  # type: ignore[no-any-return]
 
 
@@ -100,9 +100,9 @@ def rot90(input: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
 # --- repeating ------------------------------------------------------------------------------------
 
 
-def repeat(input: Tensor, *sizes: Any) -> Tensor:
-    """Copies side by side, ``sizes[i]`` times along dimension i; more sizes add dimensions."""
-    times = size_args(sizes)
+def repeat(input: Tensor, *sizes: Any, repeats: Sequence[int] | None = None) -> Tensor:
+    """Copies side by side, ``repeats[i]`` times along dimension i; more of them add dimensions."""
+    times = size_args(sizes or (repeats,))
     shape = input._data.shape
     if len(times) < len(shape):
         raise ShapeError(
@@ -118,10 +118,10 @@ def repeat(input: Tensor, *sizes: Any) -> Tensor:
     return reshape(clone(expand(reshape(input, apart), grown)), whole)
 
 
-def tile(input: Tensor, *dims: Any) -> Tensor:
+def tile(input: Tensor, *times: Any, dims: Sequence[int] | None = None) -> Tensor:
     """``repeat`` with ones put before ``dims`` where the tensor has more dimensions."""
-    times = size_args(dims)
-    return repeat(input, (1,) * (input.ndim - len(times)) + times)
+    wanted = size_args(times or (dims,))
+    return repeat(input, (1,) * (input.ndim - len(wanted)) + wanted)
 
 
 def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:

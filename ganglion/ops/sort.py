@@ -46,8 +46,7 @@ def _float_keys(x: Array) -> Array:
     """The bits of negative numbers are flipped, as they grow towards minus infinity."""
     top = 1 << 8 * x.itemsize - 1
     bits = x.view(f"i{x.itemsize}")
-    bits ^= (bits >> 8 * x.itemsize - 1) & (top - 1)
-    keys = bits.view(f"u{x.itemsize}") ^ top
+    keys = (bits ^ ((bits >> 8 * x.itemsize - 1) & (top - 1))).view(f"u{x.itemsize}") ^ top
     keys[np.isnan(x)] = 2 * top - 1
     return keys
 

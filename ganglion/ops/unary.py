@@ -10,7 +10,7 @@ import numpy as np
 import ganglion.dtypes as dt
 from ganglion.errors import DTypeError
 from ganglion.ops.elementwise import Array, of_one, unary
-from ganglion.ops.movement import clone, zeros_of
+from ganglion.ops.movement import zeros_of
 from ganglion.ops.record import Op, Saved, into
 from ganglion.shapes import Meta
 

@@ -12,7 +12,6 @@ from ganglion.dispatch import mode
 from ganglion.errors import AutogradError, ShapeError
 from ganglion.ops.movement import (
     PERMUTE,
-    cast,
     contiguous,
     detach,
     expand,
@@ -351,8 +350,3 @@ def resize_(input: Tensor, *sizes: Any, memory_format: Any = None) -> Tensor:
     made.reshape(-1)[:kept] = data.reshape(-1)[:kept]
     input._data = made
     return input
-
-
-def type_as(input: Tensor, other: Tensor) -> Tensor:
-    """``input`` in the dtype of ``other``."""
-    return input if input.dtype is other.dtype else cast(input, other.dtype)

@@ -12,15 +12,17 @@ import random
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from ganglion.data.loader import DataLoader
-from ganglion.errors import CheckpointError
+from ganglion.errors import CheckpointError, NotFoundError
 from ganglion.gradmode import no_grad
 from ganglion.nn.module import Module
 from ganglion.random import get_rng_state, set_rng_state
+from ganglion.serialize import load
 from ganglion.tensor import Tensor
 from ganglion.train.environment import environment
 from ganglion.train.events import Record
@@ -111,6 +113,11 @@ def collect(trainer: Trainer, boundary: Boundary) -> Tree:
     }
 
 
+KEYS: Final = frozenset(
+    "model loss optimizer scheduler callbacks scores random loaders state best identity".split()
+)
+
+
 def restore(trainer: Trainer, loaders: Loaders, tree: Tree) -> None:
     """Put everything back as `collect` found it."""
     trainer.model.load_state_dict(tree["model"])
@@ -187,6 +194,15 @@ def _difference(saved: Any, now: Any) -> str:
     first = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(old), len(new)))
     shown = [lines[first].strip() if first < len(lines) else "nothing" for lines in (old, new)]
     return f"{shown[0]} when saved, {shown[1]} now"
+
+
+def best_epoch(path: Path) -> int | None:
+    """Of which epoch a `best` checkpoint is; None when there is none that can be read."""
+    try:
+        found: int = load(path)["state"]["best_epoch"]
+    except (CheckpointError, NotFoundError, KeyError, TypeError):
+        return None
+    return found
 
 
 def not_finite(model: Module) -> list[str]:

@@ -50,7 +50,7 @@ class Step(NamedTuple):
     samples: int
 
 
-class StopTraining(Exception):  # noqa: N818 - a request, not an error
+class StopTraining(Exception):
     """Raised by a callback: finish this step or epoch, save, and end `fit` normally."""
 
 

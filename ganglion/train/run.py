@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from ganglion.errors import ArgumentError, CheckpointError, NotFoundError
-from ganglion.serialize import atomic_write, load, save
+from ganglion.serialize import atomic_write, load
 from ganglion.tensor import Tensor
 from ganglion.train.events import Record
 from ganglion.train.toml import dump_toml
@@ -158,10 +158,6 @@ class RunFolder:
         model: dict[str, Tensor] = load(path)["model"]
         return model
 
-    def save(self, path: Path, tree: dict[str, Any]) -> None:
-        """Write a checkpoint to `best` or `last`."""
-        save(tree, path)
-
     # --- metrics.csv --------------------------------------------------------------------------
 
     def write_metrics(self, history: Sequence[Record]) -> None:
@@ -176,7 +172,7 @@ class RunFolder:
         if not earlier or list(earlier[-1]) != list(newest):
             self.write_metrics(history)
             return
-        with open(self.metrics, "a", encoding="utf-8", newline="") as file:
+        with self.metrics.open("a", encoding="utf-8", newline="") as file:
             file.write(_csv([[_cell(value) for value in newest.values()]]))
 
     # --- writing ------------------------------------------------------------------------------

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 import numpy as np
 
+from ganglion.data.dataset import IterableDataset
 from ganglion.data.loader import DataLoader
 from ganglion.errors import ArgumentError, ArgumentTypeError, CheckpointError, NonFiniteError
 from ganglion.gradmode import no_grad
@@ -32,10 +34,10 @@ from ganglion.tensor import Tensor
 from ganglion.train import batches as batching
 from ganglion.train import checkpoint
 from ganglion.train.checkpoint import Boundary, Loaders, State
-from ganglion.train.environment import surroundings
+from ganglion.train.environment import environment, surroundings
 from ganglion.train.events import Callback, FitResult, Outcome, Record, Step, StopTraining
 from ganglion.train.interrupt import CtrlC
-from ganglion.train.progress import display
+from ganglion.train.progress import display, ending, saved_note
 from ganglion.train.run import RunFolder
 from ganglion.train.scores import Scores
 
@@ -97,13 +99,13 @@ class Trainer:
         self.restore_best = patience is not None if restore_best is None else restore_best
         self.checkpoint_seconds, self.checkpoint_steps = checkpoint_seconds, checkpoint_steps
         self.progress = progress
-        self._check()
         self.state = State()
         self.scores = Scores(self.metrics)  # of the training epoch under way
         self.best_weights: dict[str, Tensor] | None = None
         self.folder: RunFolder | None = None
+        self.stop_reason = ""  # what a callback gave with StopTraining
+        self._check()
         self._ctrl_c = CtrlC()
-        self._stop = ""
 
     # --- for users ----------------------------------------------------------------------------
 
@@ -218,7 +220,7 @@ class Trainer:
         return value, outputs, target, count
 
     def _end_epoch(self, valid: dict[str, Any]) -> None:
-        state, column = self.state, self._column
+        state, column = self.state, self.monitored
         record = self._recorded(valid)
         state.history.append(record)
         improved = self._judge(record[column])
@@ -263,7 +265,8 @@ class Trainer:
         }
 
     @property
-    def _column(self) -> str:
+    def monitored(self) -> str:
+        """The column of the history that decides which epoch is best."""
         return self.monitor if self._loaders.valid is None else f"valid_{self.monitor}"
 
     def _judge(self, value: float) -> bool:
@@ -292,43 +295,209 @@ class Trainer:
         """Why to leave in the middle of things, if at all."""
         if self._ctrl_c.requested:
             return Outcome.INTERRUPTED
-        return Outcome.STOPPED if self._stop else None
+        return Outcome.STOPPED if self.stop_reason else None
 
     # --- before and after ---------------------------------------------------------------------
 
     def _prepare(
         self, loaders: Loaders, epochs: int | None, resume: bool, allow_different: bool
     ) -> None:
-        self._loaders, self._stop = loaders, ""
-        self._ctrl_c.requested = False
-        fresh = self.folder is None
-        self._open_folder(resume)
-        resumed = resume and self._resume(loaders, allow_different)
-        if not resumed:
-            self._start(fresh, epochs)
-        elif epochs is not None:
-            self.state.epochs = epochs
-        self._boundary = Boundary(self.model, loaders)
+        self._loaders, self.stop_reason = loaders, ""
         self._watch = display(self.progress)
+        folder = self._opened(resume)
+        saved = folder.last if folder is not None and resume and folder.last.is_file() else None
+        if saved is not None:
+            self._restore(load(saved), saved, allow_different)
+            self.state.epochs = self.state.epochs if epochs is None else epochs
+        else:
+            self._start(epochs)
+        self._boundary = Boundary(self.model, loaders)
         self._since = self._saved_at = time.monotonic()
         self._saved_step = self.state.step
-        if self.folder is not None:
-            self._write_start(self.folder, resumed)
+        self.folder = folder
+        if folder is not None:
+            self._write_start(folder, new=saved is None)
 
-    def _open_folder(self, resume: bool) -> None:
+    def _opened(self, resume: bool) -> RunFolder | None:
         if self.run_dir is None:
             if resume:
                 raise ArgumentError("resume=True needs the run_dir that the run was written to")
-            return
-        if self.folder is None and not isinstance(self.run_dir, RunFolder):
-            self.run_dir = RunFolder.at(self.run_dir, {"trainer": self._settings()})
-        first, self.folder = self.folder is None, self.run_dir
-        if first and not resume and self.folder.last.is_file():
+            return None
+        folder = self.run_dir
+        if not isinstance(folder, RunFolder):
+            kept = "seed clip_grad_norm accumulate monitor patience scheduler_interval".split()
+            folder = RunFolder.at(folder, {"trainer": {name: getattr(self, name) for name in kept}})
+        if self.folder is None and not resume and folder.last.is_file():
             raise ArgumentError(
-                f"{self.folder.path} holds a run already; continue it with resume=True, or choose "
+                f"{folder.path} holds a run already; continue it with resume=True, or choose "
                 "another run_dir"
             )
+        return folder
 
-    def _settings(self) -> dict[str, Any]:
-        kept = "seed clip_grad_norm accumulate monitor patience scheduler_interval".split()
-        return {name: getattr(self, name) for name in kept}
+    def _start(self, epochs: int | None) -> None:
+        if epochs is None or epochs < 1:
+            raise ArgumentError(f"fit needs a number of epochs from 1 on, got epochs={epochs}")
+        if names := checkpoint.not_finite(self.model):
+            raise NonFiniteError(f"NaN or infinity before training, in {', '.join(names)}")
+        if self.seed is not None and not self.state.step:
+            manual_seed(self.seed)
+        self.state.epochs, self.state.stale = self.state.epoch + epochs, 0
+        self.scores.reset()
+
+    def _restore(self, tree: checkpoint.Tree, path: Path, allow_different: bool) -> None:
+        if tree.keys() != checkpoint.KEYS:
+            raise CheckpointError(f"{path} is no checkpoint of a Trainer; it has {sorted(tree)}")
+        if not allow_different:
+            checkpoint.check_identity(tree["identity"], checkpoint.identity(self), path)
+        checkpoint.restore(self, self._loaders, tree)
+
+    def _write_start(self, folder: RunFolder, new: bool) -> None:
+        folder.tidy()
+        settings = {"seed": self.seed, "data_hash": self.data_hash}
+        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        times = {"started" if new else "resumed": now}
+        folder.update_record(**environment(), **surroundings(), **settings, **times)
+        folder.write_metrics(self.history)
+        if new:
+            self._save_last()
+        else:
+            self._mend_best(folder)
+
+    def _finish(self, outcome: Outcome) -> FitResult:
+        self._count_seconds()
+        if self.restore_best and self.best_weights is not None:
+            self.model.load_state_dict(self.best_weights)
+        best = self.history[self.state.best_epoch - 1] if self.state.best_epoch else None
+        result = FitResult(outcome, self.history, best, ending(self, outcome))
+        if self.folder is not None:
+            self.folder.write_metrics(self.history)
+            self.folder.update_record(outcome=outcome.value, seconds=self.state.seconds)
+        self._emit("on_fit_end", result)
+        return result
+
+    def _emit(self, event: str, *args: Any) -> None:
+        for callback in (*self.callbacks, self._watch):
+            try:
+                getattr(callback, event)(self, *args)
+            except StopTraining as request:
+                self.stop_reason = str(request) or type(callback).__name__
+
+    # --- checkpoints --------------------------------------------------------------------------
+
+    def _save_if_due(self) -> None:
+        steps = self.state.step - self._saved_step
+        enough = self.checkpoint_steps is not None and steps >= self.checkpoint_steps
+        if enough or time.monotonic() - self._saved_at >= self.checkpoint_seconds:
+            self._save_last()
+
+    def _save_last(self) -> None:
+        """Write `last`, but never parameters that are not finite over good ones."""
+        if self.folder is None or checkpoint.not_finite(self.model):
+            return
+        self._count_seconds()
+        save(checkpoint.collect(self, self._boundary), self.folder.last)
+        self._saved_at, self._saved_step = time.monotonic(), self.state.step
+
+    def _save_best(self, folder: RunFolder) -> None:
+        tree = checkpoint.collect(self, self._boundary)
+        save({**tree, "model": self.best_weights, "best": None}, folder.best)
+
+    def _mend_best(self, folder: RunFolder) -> None:
+        """Let `best` agree with `last`, if the process was killed between writing the two."""
+        if not self.state.best_epoch:
+            folder.best.unlink(missing_ok=True)
+        elif checkpoint.best_epoch(folder.best) != self.state.best_epoch:
+            self._save_best(folder)
+
+    def _count_seconds(self) -> None:
+        now = time.monotonic()
+        self.state.seconds += now - self._since
+        self._since = now
+
+    def _fail(self, value: float) -> NoReturn:
+        """Save the state before this step, then raise."""
+        self._boundary.rewind()
+        self._save_last()
+        last = self._loaders.train.batches
+        first = last - (last - 1) % self.accumulate
+        batch = f"batch {last}" if first == last else f"batches {first} to {last}"
+        names = checkpoint.not_finite(self.model)
+        cause = f" The parameters {', '.join(names)} are not finite, since earlier." if names else ""
+        raise NonFiniteError(
+            f"The loss is {value} in epoch {self.state.epoch + 1}, step {self.state.step + 1} "
+            f"({batch} of the epoch).{cause} Look for NaN in the data, lower the learning rate, "
+            f"or set clip_grad_norm.{saved_note(self)}"
+        )
+
+    # --- small things -------------------------------------------------------------------------
+
+    @property
+    def batches_per_epoch(self) -> int | None:
+        """Batches that an epoch of the current `fit` has; None for a stream."""
+        loader = self._loaders.train
+        return None if isinstance(loader.dataset, IterableDataset) else len(loader)
+
+    @property
+    def batches_done(self) -> int:
+        """Batches taken from the loader in the epoch under way."""
+        return self._loaders.train.batches
+
+    @property
+    def steps_left(self) -> int | None:
+        """Steps until the last epoch's end; None for a stream."""
+        if self.batches_per_epoch is None:
+            return None
+        per_epoch = -(-self.batches_per_epoch // self.accumulate)
+        done = -(-self._loaders.train.batches // self.accumulate)
+        return (self.state.epochs - self.state.epoch) * per_epoch - done
+
+    def _trained(self) -> list[Tensor]:
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+    def _check(self) -> None:
+        """Raise for settings that cannot be meant."""
+        own = {id(p) for p in self.model.parameters()}
+        if not any(id(p) in own for p in self._trained()):
+            raise ArgumentError(
+                "the optimizer has no parameter of the model; build it from model.parameters()"
+            )
+        for callback in self.callbacks:
+            if not isinstance(callback, Callback):
+                raise ArgumentTypeError(f"callbacks must be Callback objects, got {callback!r}")
+        for name in ("accumulate", "patience", "clip_grad_norm", "checkpoint_steps"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ArgumentError(f"{name} must be positive, got {value}")
+        if self.scheduler_interval not in {"epoch", "step"}:
+            raise ArgumentError(
+                f"scheduler_interval must be 'epoch' or 'step', got {self.scheduler_interval!r}"
+            )
+        self._check_monitor()
+
+    def _check_monitor(self) -> None:
+        numbers = [m.name for m in self.metrics if not np.ndim(m.compute())]
+        choices = ["loss", *numbers]
+        if self.monitor not in choices:
+            close = get_close_matches(self.monitor, choices, 1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise ArgumentError(
+                f"monitor={self.monitor!r} is none of {', '.join(choices)}.{hint} (Validation "
+                "data counts when there is some; the name has no prefix.)"
+            )
+        if isinstance(self.scheduler, ReduceLROnPlateau):
+            mode = "max" if self._higher_is_better() else "min"
+            if self.scheduler.mode != mode or self.scheduler_interval != "epoch":
+                raise ArgumentError(
+                    f"ReduceLROnPlateau gets {self.monitor!r} every epoch: it needs mode={mode!r} "
+                    "and scheduler_interval='epoch'"
+                )
+
+
+@contextmanager
+def _inference(model: Module) -> Iterator[None]:
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)

@@ -141,7 +141,7 @@ MOMENTS = [
 ]
 
 NORMS = [
-    Sample("linalg.vector_norm", t(3, 4), p, 1, smooth=p != 0)
+    Sample("norm", t(3, 4), p, 1, smooth=p != 0)
     for p in (0, 0.5, 1, 1.5, 2, 3, -1, inf, -inf)
 ]
 NORMS += [
@@ -157,8 +157,7 @@ NORMS += [
     Sample("norm", t(0, 3), 2, 0, smooth=False),
     Sample("norm", t(3, 4), dtype=d("float64"), dtypes=FLOATS),
     Sample("Tensor.norm", t(3, 4), 3),
-    Sample("linalg.vector_norm", t(3, 4), keepdim=True),
-    Sample("linalg.vector_norm", t(3, 4, grad=False), dim=0, out=t(4, grad=False)),
+    Sample("norm", t(3, 4, grad=False), dim=0, out=t(4, grad=False)),
 ]
 
 SAMPLES = SUMS + EXTREMES + TRUTH + MOMENTS + NORMS

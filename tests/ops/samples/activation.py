@@ -1,0 +1,55 @@
+"""Activation functions of ``nn.functional``, with kinks, special values and ``inplace=True``."""
+
+from math import inf, nan
+
+from tests.ops.samples import INTEGERS, Refused, Sample, t, values
+
+KINKS = values([-8.0, -6, -3, -1, -0.0, 0.0, 1, 3, 6, 8, 25, inf, nan])
+F = "nn.functional"
+
+CALLS = [
+    ("relu", {}),
+    ("leaky_relu", {}),
+    ("leaky_relu", {"negative_slope": 0.3}),
+    ("leaky_relu", {"negative_slope": -1.5}),
+    ("elu", {}),
+    ("elu", {"alpha": 0.5}),
+    ("silu", {}),
+    ("gelu", {}),
+    ("gelu", {"approximate": "tanh"}),
+    ("softplus", {}),
+    ("softplus", {"beta": 2, "threshold": 3}),
+    ("sigmoid", {}),
+    ("tanh", {}),
+    ("mish", {}),
+    ("hardtanh", {}),
+    ("hardtanh", {"min_val": -0.5, "max_val": 2.0}),
+    ("relu6", {}),
+    ("hardsigmoid", {}),
+    ("hardswish", {}),
+]
+WITH_INPLACE = ("relu", "leaky_relu", "elu", "silu", "mish", "hardtanh", "relu6", "hardswish")
+
+SAMPLES = [
+    sample
+    for name, kwargs in CALLS
+    for sample in (
+        Sample(f"{F}.{name}", t(5, 6, low=-4, high=4), **kwargs),
+        Sample(f"{F}.{name}", t(40, 30, low=-9, high=9), **kwargs),
+        Sample(f"{F}.{name}", t(), **kwargs),
+        Sample(f"{F}.{name}", t(0, 2), **kwargs),
+        Sample(f"{F}.{name}", KINKS, smooth=False, dtypes=("float32", "float64"), **kwargs),
+    )
+]
+SAMPLES += [Sample(f"{F}.{name}", t(3, 4), inplace=True) for name in WITH_INPLACE]
+SAMPLES += [
+    Sample("relu", t(3), dtypes=INTEGERS),
+    Sample("relu_", t(3), dtypes=INTEGERS),
+    Sample("Tensor.relu_", t(3, 4)),
+    Sample(lambda lib, x: lib.relu(x * 2).sigmoid_().tanh(), t(3, 4)),
+]
+
+REFUSED = [
+    Refused("relu", t(3), dtype="bool", match="Boolean inputs not supported"),
+    Refused(f"{F}.gelu", t(3), approximate="fast", match="'none' or 'tanh'"),
+]
