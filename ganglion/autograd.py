@@ -172,8 +172,13 @@ def keep_own(node: Node, target: Tensor) -> None:
     if any(a is data for a in node.arrays):
         copy = data.copy()
         node.arrays = tuple(copy if a is data else a for a in node.arrays)
-        node.stores = tuple(s for s in node.stores if s is not target._storage)
-        node.stamp = sum(s.version for s in node.stores)
+        stop_watching(node, target._storage)
+
+
+def stop_watching(node: Node, storage: Storage) -> None:
+    """What the node saved no longer changes with this storage."""
+    node.stores = tuple(s for s in node.stores if s is not storage)
+    node.stamp = sum(s.version for s in node.stores)
 
 
 def _user_line() -> str:

@@ -10,7 +10,14 @@ import numpy as np
 import ganglion.dtypes as dt
 from ganglion import autograd, dispatch
 from ganglion.dispatch import mode
-from ganglion.errors import AutogradError, DTypeError, GanglionError, IndexingError, ShapeError
+from ganglion.errors import (
+    AutogradError,
+    DTypeError,
+    GanglionError,
+    IndexingError,
+    ShapeError,
+    TraceError,
+)
 from ganglion.ops.movement import WRITE_VIEW, cast, plain_chain
 from ganglion.ops.record import Op
 from ganglion.shapes import Meta, show
@@ -29,7 +36,7 @@ class Eager:
         inputs, arrays, plain = prepare(op, inputs)
         try:
             run = mode.quiet.run
-            out = run(op.kernel, *arrays, **params) if plain else _unusual(op, arrays, params)
+            out = run(op.kernel, *arrays, **params) if plain else run_kernel(op, arrays, params)
         except GanglionError:
             raise
         except Exception as error:
@@ -118,8 +125,8 @@ def result_type(*operands: Any) -> dt.dtype:
     return result or dt.get_default_dtype()
 
 
-def _unusual(op: Op, arrays: list[Any], params: Mapping[str, Any]) -> Any:
-    """Kernels for dtypes other than float32; two-byte floats are computed in float32."""
+def run_kernel(op: Op, arrays: list[Any], params: Mapping[str, Any]) -> Any:
+    """Run a kernel on arrays of any dtype; two-byte floats are computed in float32."""
     half = op.in_float32 and _half_dtype(arrays)
     if not half:
         return mode.quiet.run(op.kernel, *arrays, **params)
@@ -266,6 +273,11 @@ def explain(
     op: Op, inputs: tuple[Any, ...], params: Mapping[str, Any], error: Exception
 ) -> Exception:
     """Word a kernel's failure through the op's shape rule, in terms of what was given."""
+    if any(isinstance(x, Tensor) and not isinstance(x._data, np.ndarray) for x in inputs):
+        return TraceError(
+            f"{op.name}: a tensor made while a step was traced was used after the trace. Return it "
+            "from the step instead of keeping it."
+        )
     metas = [Meta(x._data.shape, x.dtype) if isinstance(x, Tensor) else x for x in inputs]
     try:
         op.infer(*metas, **params)

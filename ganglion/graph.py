@@ -64,15 +64,6 @@ class Value:
     def dtype(self) -> dt.dtype:
         return self.meta.dtype
 
-    @property
-    def ndim(self) -> int:
-        return self.meta.ndim
-
-    @property
-    def size(self) -> int:
-        """The number of elements, as a NumPy array says it."""
-        return self.meta.numel
-
 
 @final
 class Node:

@@ -97,8 +97,9 @@ def _ratio(part: float, whole: float) -> float:
 
 def predicted_classes(outputs: Array) -> Array:
     """Class numbers of logits or probabilities (N, C, ...), or of binary logits (N,) or (N, 1)."""
-    if outputs.ndim > 1 and outputs.shape[1] > 1:
-        return outputs.argmax(axis=1)
+    if _many_classes(outputs):
+        classes: Array = outputs.argmax(axis=1)
+        return classes
     return (outputs > 0).astype(np.int64).reshape(len(outputs), *outputs.shape[2:])
 
 

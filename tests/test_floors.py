@@ -188,7 +188,7 @@ def imports_ours_at_the_top(source: Source) -> Iterator[str]:
     for found in source.imports:
         if found.function is None or not _is_ours(found.module):
             continue
-        if not (source.is_package and found.function == "__getattr__"):
+        if not source.is_package:  # the door of a package may be lazy
             where = f"{source.path}:{found.line}"
             yield f"{where} imports {found.module} inside {found.function}(); move it to the top"
 
@@ -301,7 +301,7 @@ def test_every_exception_to_a_length_is_still_needed():
         (imports_only_downwards, "tree.py", "if TYPE_CHECKING:\n  x\nelse:\n  import ganglion"),
         (imports_only_downwards, "tree.py", "if not TYPE_CHECKING:\n    import ganglion.nn"),
         (imports_ours_at_the_top, "nn/linear.py", "def f():\n    from ganglion import errors"),
-        (imports_ours_at_the_top, "nn/linear.py", "def __getattr__(x):\n    import ganglion.tree"),
+        (imports_ours_at_the_top, "tensor.py", "def __getattr__(x):\n    import ganglion.tree"),
         (imports_others_through_optional, "nn/linear.py", "import torch"),
         (imports_others_through_optional, "compile/emit.py", "from llvmlite import binding"),
         (imports_others_through_optional, "nn/linear.py", "def f():\n    import pandas.io"),

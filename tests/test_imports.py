@@ -18,11 +18,12 @@ print(json.dumps(sorted({{name.partition(".")[0] for name in set(sys.modules) - 
 """
 
 TIME = """
-import time
+from time import process_time as now
+start = now()
 import numpy
-start = time.perf_counter()
+between = now()
 import ganglion
-print(time.perf_counter() - start)
+print((now() - between) / (between - start))
 """
 
 
@@ -54,5 +55,5 @@ def test_the_measurement_sees_a_third_party_module():
 
 
 def test_import_is_quick():
-    """The aim is 0.15 s with NumPy; what is ours may take 0.1 s on a slow, busy machine."""
-    assert min(float(run(TIME)) for _ in range(3)) < 0.1
+    """The aim is 0.15 s with NumPy, which takes about half; a ratio holds on a busy machine too."""
+    assert min(float(run(TIME)) for _ in range(4)) < 1.2

@@ -8,13 +8,14 @@ becomes a state slot: read at each run, and written back if the step stored into
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import ganglion.dtypes as dt
-from ganglion import eager
+from ganglion import autograd, eager
 from ganglion.dispatch import listening
 from ganglion.errors import TraceError
 from ganglion.graph import Graph, Node, Origin, Value, argument, constant, state
@@ -25,6 +26,23 @@ from ganglion.tensor import Tensor, wrap
 from ganglion.tree import leaves, map_leaves
 
 PACKAGE = __file__.rsplit("/", 2)[0]
+
+
+class Symbol:
+    """What a tensor holds while it is traced: a graph value that looks like an array outside."""
+
+    __slots__ = ("dtype", "shape", "value")
+
+    def __init__(self, value: Value) -> None:
+        self.value, self.shape, self.dtype = value, value.shape, value.dtype.numpy
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
 
 
 class Tracer:
@@ -43,7 +61,7 @@ class Tracer:
     def bind(self, op: Op, inputs: tuple[Any, ...], params: Mapping[str, Any]) -> Any:
         """Record one op call; gradients go onto the same tape as in eager execution."""
         inputs = eager.promoted(op, inputs)
-        operands = tuple(self.operand(x) for x in inputs)
+        operands = [self.value(x) if isinstance(x, Tensor) else x for x in inputs]
         outs = self.node(op, operands, params).values
         if op.donates:
             targets = tuple(inputs[i] for i in op.donates)
@@ -51,16 +69,18 @@ class Tracer:
                 self.store(target, value)
                 target._storage.version += 1
             return targets
-        data = outs if op.outputs > 1 else outs[0]
-        return eager.finish(op, inputs, operands, params, data)
+        arrays = [Symbol(x) if isinstance(x, Value) else x for x in operands]
+        data = tuple(map(Symbol, outs)) if op.outputs > 1 else Symbol(outs[0])
+        return eager.finish(op, inputs, arrays, params, data)
 
     def write(self, target: Tensor, value: Tensor) -> Tensor:
         """Record an in-place store; storing into a view rewrites its base."""
         eager.check_writable(target, value)
-        new = self.operand(value)
+        new = self.value(value)
         if value.dtype is not target.dtype:
             new = self.node(OPS["cast"], (new,), {"dtype": target.dtype}).values[0]
-        eager.own_saved(target, value)
+        if value._edge is not None:  # saved graph values never change
+            autograd.stop_watching(value._edge[0], target._storage)
         self.store(target, new)
         eager.rebase(target, value)
         return target
@@ -92,10 +112,6 @@ class Tracer:
         self.origins.setdefault(made, _origin())
         return made
 
-    def operand(self, x: Any) -> Any:
-        """A tensor's present value; numbers and None as they are."""
-        return self.value(x) if isinstance(x, Tensor) else x
-
     def value(self, x: Tensor) -> Value:
         """What a tensor holds now: views are followed anew from their base."""
         view = x._view
@@ -104,8 +120,8 @@ class Tracer:
             for op, params in view.chain:
                 found = self.node(op, (found,), params).values[0]
             return found
-        if isinstance(x._data, Value):
-            return x._data
+        if isinstance(x._data, Symbol):
+            return x._data.value
         return self.current[self.slot(x)]
 
     def slot(self, x: Tensor) -> int:
@@ -124,8 +140,8 @@ class Tracer:
             params = {"chain": plain_chain(view.chain)}
             value = self.node(WRITE_VIEW, (self.value(view.base), value), params).values[0]
             target = view.base
-        if isinstance(target._data, Value):
-            target._data = value
+        if isinstance(target._data, Symbol):
+            target._data = Symbol(value)
         else:
             slot = self.slot(target)
             self.current[slot] = value
@@ -182,7 +198,7 @@ def trace(function: Callable[..., Any], *args: Any) -> Program:
     inputs = [
         argument(i, Meta(x._data.shape, x.dtype)) for i, x in enumerate(_tensors(args, "argument"))
     ]
-    symbolic = iter([wrap(value) for value in inputs])
+    symbolic = iter([wrap(Symbol(value)) for value in inputs])
     with listening(tracer):
         try:
             result = function(*map_leaves(lambda _: next(symbolic), args))
@@ -211,7 +227,7 @@ def _finished(tracer: Tracer, inputs: tuple[Value, ...], result: Any) -> Program
     shape = map_leaves(position, result)
     gradients = []
     for slot, tensor in enumerate(tracer.slots):
-        if tensor.grad is not None and isinstance(tensor.grad._data, Value):
+        if tensor.grad is not None and isinstance(tensor.grad._data, Symbol):
             outputs.append(tracer.value(tensor.grad))
             gradients.append((slot, len(outputs) - 1))
     states = tuple(
@@ -225,5 +241,5 @@ def _finished(tracer: Tracer, inputs: tuple[Value, ...], result: Any) -> Program
 def _forget_gradients(tracer: Tracer) -> None:
     """Symbolic gradients must not outlive the trace."""
     for tensor in tracer.slots:
-        if tensor.grad is not None and isinstance(tensor.grad._data, Value):
+        if tensor.grad is not None and isinstance(tensor.grad._data, Symbol):
             tensor.grad = None

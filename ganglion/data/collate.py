@@ -16,8 +16,8 @@ Batch = Any
 def default_collate(batch: Sequence[Any]) -> Batch:
     """Stack samples along a new first dimension, inside whatever containers they come in.
 
-    Tensors and arrays become tensors; Python numbers int64, float64 or bool tensors; strings
-    and bytes stay as they are; mappings, named tuples and lists keep their type; tuples become lists.
+    Tensors and arrays become tensors; Python numbers int64, float64 or bool tensors. Strings and
+    bytes stay as they are. Mappings, named tuples and lists keep their type; tuples become lists.
 
     Errors: `ShapeError` for samples of different shape or length; `ArgumentTypeError` for
     samples of another type.

@@ -7,9 +7,9 @@ A data set may define `__getbatch__(indices)`, which returns the finished batch 
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
-from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,13 +39,6 @@ class IterableDataset(Dataset[T_co]):
 
     def __iter__(self) -> Iterator[T_co]:
         raise NotImplementedError(f"{type(self).__name__} must define __iter__().")
-
-
-@runtime_checkable
-class Batched(Protocol):
-    """A data set that makes whole batches."""
-
-    def __getbatch__(self, indices: Indices) -> Any: ...
 
 
 class TensorDataset(Dataset[tuple[Tensor, ...]]):
@@ -100,9 +93,9 @@ class Subset(Dataset[T_co]):
         return samples(self.dataset, [self.indices[i] for i in indices])
 
     def __getbatch__(self, indices: Indices) -> Any:
-        rows = np.asarray(self.indices, np.int64)[indices]
-        assert isinstance(self.dataset, Batched)
-        return self.dataset.__getbatch__(rows)
+        read = batch_reader(self.dataset)
+        assert read is not None, "only called when the data set makes batches"
+        return read(np.asarray(self.indices, np.int64)[indices])
 
 
 class ConcatDataset(Dataset[T_co]):
@@ -144,14 +137,15 @@ def samples(dataset: Any, indices: Sequence[int]) -> list[Any]:
     return [dataset[index] for index in indices]
 
 
-def makes_batches(dataset: Any) -> bool:
-    """Whether `__getbatch__` speaks for the data set: no subclass overrides `__getitem__` only."""
+def batch_reader(dataset: Any) -> Callable[[Indices], Any] | None:
+    """`__getbatch__` of a data set; None without one, and when a subclass has own samples only."""
     for kind in type(dataset).__mro__:
         if "__getbatch__" in vars(kind):
-            return makes_batches(dataset.dataset) if isinstance(dataset, Subset) else True
+            able = not isinstance(dataset, Subset) or batch_reader(dataset.dataset)
+            return dataset.__getbatch__ if able else None
         if "__getitem__" in vars(kind) or "__getitems__" in vars(kind):
-            return False
-    return False
+            return None
+    return None
 
 
 def random_split(

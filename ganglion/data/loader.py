@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from ganglion.data.collate import default_collate, default_convert
-from ganglion.data.dataset import Dataset, IterableDataset, makes_batches, samples, size
+from ganglion.data.dataset import Dataset, IterableDataset, batch_reader, samples, size
 from ganglion.data.prefetch import Prefetcher
 from ganglion.data.sampler import (
     BatchSampler,
@@ -107,7 +107,7 @@ class DataLoader(Generic[T_co]):
         if batch_sampler is None and batch_size is not None and self.sampler is not None:
             self.batch_sampler = BatchSampler(self.sampler, batch_size, drop_last)
         batching = batch_size is not None or batch_sampler is not None
-        self._vectorised = batching and collate_fn is None and makes_batches(dataset)
+        self._read_batch = batch_reader(dataset) if batching and collate_fn is None else None
         self.collate_fn: Collate = collate_fn or (default_collate if batching else default_convert)
         self._position = _Position()
 
@@ -183,9 +183,9 @@ class DataLoader(Generic[T_co]):
         if isinstance(self.dataset, IterableDataset):
             source = self._streamed(here.batches)
         else:
-            source = map(self._fetch, self._indices(here))
+            source = self._fetched(self._indices(here))
         if not self.num_workers:
-            return (batch for batch in source)
+            return source
         begin = partial(self.worker_init_fn, 0) if self.worker_init_fn else None
         depth = self.num_workers * (self.prefetch_factor or 2)
         return Prefetcher(source, depth, self.timeout, begin)
@@ -202,9 +202,13 @@ class DataLoader(Generic[T_co]):
         assert batches is not None
         return islice(iter(batches), here.batches, None)
 
+    def _fetched(self, batches: Iterator[Any]) -> Iterator[Any]:
+        for indices in batches:
+            yield self._fetch(indices)
+
     def _fetch(self, indices: Any) -> Any:
-        if self._vectorised:
-            return self.dataset.__getbatch__(np.asarray(indices, np.int64))  # type: ignore[union-attr]
+        if self._read_batch is not None:
+            return self._read_batch(np.asarray(indices, np.int64))
         if self.batch_sampler is None:
             return self.collate_fn(self.dataset[indices])
         numbers = indices.tolist() if isinstance(indices, np.ndarray) else indices

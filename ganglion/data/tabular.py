@@ -16,6 +16,7 @@ A missing number becomes the median of the training rows and, when those had mis
 an extra 0/1 column. A missing category is a category of its own when the training rows had one.
 """
 
+import math
 import re
 import warnings
 from collections import Counter
@@ -44,7 +45,7 @@ _MANY: Final = 20  # rows from which all-different values say that a column name
 
 def _number(cell: str) -> float:
     value = float(cell)
-    if "_" in cell or not np.isfinite(value):
+    if "_" in cell or not math.isfinite(value):
         raise ValueError(cell)
     return value
 

@@ -27,8 +27,9 @@ from ganglion.ops.activation import (
     softplus,
     tanh,
 )
-from ganglion.ops.index import one_hot
+from ganglion.ops.nonzero import one_hot
 from ganglion.ops.matmul import linear
+from ganglion.ops.nonzero import one_hot
 from ganglion.ops.pad import pad
 from ganglion.ops.softmax import log_softmax, softmax
 

@@ -151,10 +151,16 @@ def full(
         raise ArgumentTypeError(f"full() needs its size as a tuple of ints, got {size!r}")
     shape = sizes((size,))
     if not isinstance(fill_value, (bool, int, float)):
-        d = chosen(dtype, device, fill_value.dtype)
+        d = chosen(dtype, device, _kind_of(fill_value))
         return made(clone(expand(cast(fill_value, d), shape)), requires_grad, out)
     d = chosen(dtype, device, out.dtype if out is not None else dt.of_scalar(fill_value))
     return made(FULL(shape=shape, value=_fitting(fill_value, d), dtype=d), requires_grad, out)
+
+
+def _kind_of(x: Tensor) -> dt.dtype:
+    """The dtype of a Python number of the tensor's category."""
+    kinds = {dt.BOOL: dt.bool_, dt.INTEGRAL: dt.int64, dt.FLOATING: dt.get_default_dtype()}
+    return kinds[x.dtype.category]
 
 
 def zeros(

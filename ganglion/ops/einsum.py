@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from ganglion.errors import ArgumentError, ShapeError
 from ganglion.ops.arithmetic import mul
+from ganglion.ops.diagonal import diagonal
 from ganglion.ops.matmul import MATMUL, check_operands
 from ganglion.ops.movement import permute, reshape
 from ganglion.ops.reduce import sum as sum_
-from ganglion.ops.views import diagonal
 from ganglion.shapes import show
 
 if TYPE_CHECKING:

@@ -162,16 +162,22 @@ def _parts(shape: Shape, index: Array, dims: Shape, wrap: bool) -> Sequence[Arra
     return [_bounded(part, d, shape[d]) for part, d in zip(parts, dims, strict=True)]
 
 
-def _key(ndim: int, dims: Shape, parts: Sequence[Array]) -> tuple[Any, ...]:
-    key: list[Any] = [slice(None)] * ndim
-    for d, part in zip(dims, parts, strict=True):
+def _key(shape: Shape, index: Array, dims: Shape, wrap: bool) -> tuple[Any, ...]:
+    key: list[Any] = [slice(None)] * len(shape)
+    for d, part in zip(dims, _parts(shape, index, dims, wrap), strict=True):
         key[d] = part
     return (*key, ...)
 
 
+def _out_of_bounds(error: IndexError) -> IndexingError:
+    return IndexingError(str(error).replace("axis", "dimension"))
+
+
 def _index_array(x: Array, index: Array, dims: Shape, wrap: bool) -> Array:
-    found = x[_key(x.ndim, dims, _parts(x.shape, index, dims, wrap))]
-    return np.asarray(found)
+    try:
+        return np.asarray(x[_key(x.shape, index, dims, wrap)])
+    except IndexError as error:
+        raise _out_of_bounds(error) from None
 
 
 def indexed_shape(shape: Shape, index: Shape, dims: Shape) -> Shape:
@@ -233,7 +239,10 @@ def _index_put_array(x: Array, index: Array, value: Any, dims: Shape, wrap: bool
 
 
 def _index_write_array(x: Array, index: Array, value: Any, dims: Shape, wrap: bool) -> Array:
-    x[_key(x.ndim, dims, _parts(x.shape, index, dims, wrap))] = value
+    try:
+        x[_key(x.shape, index, dims, wrap)] = value
+    except IndexError as error:
+        raise _out_of_bounds(error) from None
     return x
 
 

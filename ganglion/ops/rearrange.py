@@ -141,8 +141,7 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
     last = len(vectors) - 1
     grids = [expand(reshape(x, (-1, *(1,) * (last - i))), shape) for i, x in enumerate(vectors)]
     if swap:
-        grids[:2] = [transpose(grid, 0, 1) for grid in grids[1::-1]]
-        grids[2:] = [transpose(grid, 0, 1) for grid in grids[2:]]
+        grids[:2] = grids[1::-1]
     return tuple(grids)
 
 

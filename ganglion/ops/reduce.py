@@ -10,6 +10,7 @@ import numpy as np
 
 import ganglion.dtypes as dt
 from ganglion.errors import DTypeError, IndexingError, ShapeError
+from ganglion.ops.arithmetic import div, mul
 from ganglion.ops.compare import eq, isnan, logical_not, ne
 from ganglion.ops.elementwise import Array
 from ganglion.ops.movement import expand, reshape
@@ -81,17 +82,31 @@ SUM = Op(
     vjp=(lambda s, g: grow(g, s.shapes[0], s["dims"]),),
     flops=each_element,
 )
+
+
+def _mean_rule(s: Saved, g: Tensor) -> Tensor:
+    shape, dims = s.shapes[0], s["dims"]
+    return grow(div(g, count(shape, dims)), shape, dims)
+
+
 MEAN = Op(
     "mean",
     "reduce",
     lambda x, dims, keepdim: total(x, dims, keepdim) / count(x.shape, dims),
     smaller,
-    vjp=(lambda s, g: grow(g / count(s.shapes[0], s["dims"]), s.shapes[0], s["dims"]),),
+    vjp=(_mean_rule,),
     decompose=lambda x, dims, keepdim: (
         SUM(x, dims=dims, keepdim=keepdim) / count(x._data.shape, dims)
     ),
     flops=each_element,
 )
+
+
+def _prod_rule(s: Saved, g: Tensor) -> Tensor:
+    dims = s["dims"]
+    return mul(grow(g, s.shapes[0], dims), product_of_others(s.x, dims[0]))
+
+
 PROD = Op(
     "prod",
     "reduce",
@@ -99,7 +114,7 @@ PROD = Op(
         x, axis=dims, keepdims=keepdim, dtype=x.dtype if x.dtype.kind == "f" else np.int64
     ),
     SUM.infer,
-    vjp=(lambda s, g: grow(g, s.shapes[0], s["dims"]) * product_of_others(s.x, s["dims"][0]),),
+    vjp=(_prod_rule,),
     saves="x",
     flops=each_element,
 )

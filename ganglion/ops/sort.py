@@ -34,7 +34,7 @@ PACKED = 2048  # elements from which sorting packed keys is faster
 def _keys(x: Array, descending: bool) -> Array:
     """Unsigned integers in the order of ``x``: -0.0 equals 0.0, NaN is largest."""
     if x.dtype.kind == "f":
-        keys = _float_keys(x + 0.0)  # the sum turns -0.0 into 0.0
+        keys: Array = _float_keys(x + 0.0)  # the sum turns -0.0 into 0.0
     elif x.dtype.kind == "i":
         keys = x.view(f"u{x.itemsize}") ^ (1 << 8 * x.itemsize - 1)
     else:
@@ -170,11 +170,17 @@ def _index_op(name: str, kernel: Any) -> Op:
 def _median_index(x: Array, dim: int, skip_nan: bool) -> Array:
     """The lower of the middle elements; the first NaN, if they count and there is one."""
     rows = np.moveaxis(x, dim, -1)
+    order = _first(_keys(rows, descending=False), rows.shape[-1])
+    return np.moveaxis(np.take_along_axis(order, _middle(rows, skip_nan), -1), -1, dim)
+
+
+def _middle(rows: Array, skip_nan: bool) -> Array:
+    """The rank of each row's median, NaNs being sorted last."""
     n = rows.shape[-1]
-    nans = np.count_nonzero(np.isnan(rows), axis=-1, keepdims=True)
-    middle = (n - nans - 1) // 2 if skip_nan else np.where(nans, n - nans, (n - 1) // 2)
-    order = _first(_keys(rows, descending=False), n)
-    return np.moveaxis(np.take_along_axis(order, np.maximum(middle, 0), -1), -1, dim)
+    valid = n - np.count_nonzero(np.isnan(rows), axis=-1, keepdims=True)
+    if skip_nan:
+        return np.maximum(valid - 1, 0) // 2
+    return np.where(valid < n, valid, (n - 1) // 2)
 
 
 def _mode_index(x: Array, dim: int) -> Array:
@@ -193,7 +199,8 @@ def _median_array(x: Array, dims: tuple[int, ...], keepdim: bool, skip_nan: bool
     flat = x.reshape(-1)
     if not flat.size:
         return np.array(np.nan, x.dtype)
-    return flat[_median_index(flat, 0, skip_nan)[0]]  # type: ignore[no-any-return]
+    middle = int(_middle(flat, skip_nan)[0])
+    return np.partition(flat, middle)[middle]  # type: ignore[no-any-return]
 
 
 MEDIAN_INDEX = _index_op("median_index", _median_index)

@@ -91,9 +91,9 @@ class Boundary:
 # --- all state ----------------------------------------------------------------------------------
 
 
-def collect(trainer: Trainer, boundary: Boundary) -> Tree:
-    """The checkpoint of a trainer; tensors share its memory."""
-    scheduler, loss = trainer.scheduler, trainer.loss
+def collect(trainer: Trainer) -> Tree:
+    """The checkpoint of a trainer at its last boundary; tensors share its memory."""
+    boundary, scheduler, loss = trainer.boundary, trainer.scheduler, trainer.loss
     return {
         "model": trainer.model.state_dict(),
         "loss": loss.state_dict() if isinstance(loss, Module) else {},

@@ -20,6 +20,7 @@ from ganglion.train.events import Record
 from ganglion.train.toml import dump_toml
 
 _MARKS: Final = ("config.toml", "run.json")  # a folder without these is no run
+_FILES: Final = (*_MARKS, "metrics.csv", "best.safetensors", "last.safetensors")
 
 
 class RunFolder:
@@ -73,11 +74,12 @@ class RunFolder:
         Errors: ``ArgumentError`` for a folder that holds something else.
         """
         folder = cls(path)
-        if folder.path.is_dir() and any(folder.path.iterdir()):
-            if folder.missing():
-                raise ArgumentError(f"{path} is no run folder and not empty; choose another one")
-            return folder
         folder.path.mkdir(parents=True, exist_ok=True)
+        if not folder.missing():
+            return folder
+        ours = {*_MARKS, *folder._leftovers()}  # of a process killed right here
+        if any(found.name not in ours for found in folder.path.iterdir()):
+            raise ArgumentError(f"{path} is no run folder and not empty; choose another one")
         return folder._filled(config, record or {})
 
     def _filled(self, config: Mapping[str, Any], record: Mapping[str, Any]) -> Self:
@@ -182,9 +184,11 @@ class RunFolder:
 
     def tidy(self) -> None:
         """Remove what a killed process left half-written."""
-        for name in ("config.toml", "run.json", "metrics.csv", self.best.name, self.last.name):
-            for left in self.path.glob(f".{name}.*.tmp"):
-                left.unlink(missing_ok=True)
+        for name in self._leftovers():
+            (self.path / name).unlink(missing_ok=True)
+
+    def _leftovers(self) -> list[str]:
+        return [p.name for name in _FILES for p in self.path.glob(f".{name}.*.tmp")]
 
 
 def _json(facts: Mapping[str, Any]) -> str:

@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import math
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from datetime import datetime, timezone
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
@@ -19,7 +16,7 @@ import numpy as np
 
 from ganglion.data.dataset import IterableDataset
 from ganglion.data.loader import DataLoader
-from ganglion.errors import ArgumentError, ArgumentTypeError, CheckpointError, NonFiniteError
+from ganglion.errors import ArgumentError, CheckpointError, NonFiniteError
 from ganglion.gradmode import no_grad
 from ganglion.metrics import Metric
 from ganglion.metrics import get as get_metric
@@ -29,14 +26,15 @@ from ganglion.ops.join import cat
 from ganglion.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from ganglion.optim.optimizer import Optimizer
 from ganglion.random import manual_seed
-from ganglion.serialize import load, save
+from ganglion.serialize import load
 from ganglion.tensor import Tensor
 from ganglion.train import batches as batching
 from ganglion.train import checkpoint
 from ganglion.train.checkpoint import Boundary, Loaders, State
-from ganglion.train.environment import environment, surroundings
+from ganglion.train.checks import check_settings
 from ganglion.train.events import Callback, FitResult, Outcome, Record, Step, StopTraining
 from ganglion.train.interrupt import CtrlC
+from ganglion.train.keeper import Keeper, opened
 from ganglion.train.progress import display, ending, saved_note
 from ganglion.train.run import RunFolder
 from ganglion.train.scores import Scores
@@ -104,7 +102,7 @@ class Trainer:
         self.best_weights: dict[str, Tensor] | None = None
         self.folder: RunFolder | None = None
         self.stop_reason = ""  # what a callback gave with StopTraining
-        self._check()
+        check_settings(self)
         self._ctrl_c = CtrlC()
 
     # --- for users ----------------------------------------------------------------------------
@@ -148,7 +146,7 @@ class Trainer:
             with self._ctrl_c:
                 self._emit("on_fit_start")
                 outcome = self._loop()
-                self._save_last()
+                self._keeper.save_last()
         finally:
             result = self._finish(outcome)
         return result
@@ -176,7 +174,7 @@ class Trainer:
     # --- the loop -----------------------------------------------------------------------------
 
     def _loop(self) -> Outcome:
-        while (outcome := self._leaving() or self._done()) is None:
+        while (outcome := self._done() or self._leaving()) is None:
             self._run_epoch()
         return outcome
 
@@ -198,7 +196,7 @@ class Trainer:
         samples = sum(map(batching.count, group))
         parts = [self._backward(batch, samples) for batch in group]
         if self.clip_grad_norm is not None:
-            clip_grad_norm_(self._trained(), self.clip_grad_norm)
+            clip_grad_norm_(self.trained, self.clip_grad_norm)
         self.optimizer.step()
         for part in parts:
             self.scores.update(*part)
@@ -207,8 +205,8 @@ class Trainer:
         self.state.step += 1
         loss = sum(value * count for value, _, _, count in parts) / samples
         self._emit("on_step_end", Step(self.state.epoch + 1, self.state.step, loss, samples))
-        self._boundary = Boundary(self.model, self._loaders)
-        self._save_if_due()
+        self.boundary = Boundary(self.model, self._loaders)
+        self._keeper.step_end()
 
     def _backward(self, batch: Any, samples: int) -> tuple[float, Any, Any, int]:
         """Add a batch's share of the gradient of the mean over ``samples``."""
@@ -230,12 +228,8 @@ class Trainer:
         state.epoch += 1
         self.scores.reset()
         self._emit("on_epoch_end", record)
-        self._boundary = Boundary(self.model, self._loaders)
-        if self.folder is not None:
-            if improved:
-                self._save_best(self.folder)
-            self.folder.append_metrics(state.history)
-            self._save_if_due()
+        self.boundary = Boundary(self.model, self._loaders)
+        self._keeper.epoch_end(improved)
 
     # --- validation and early stopping --------------------------------------------------------
 
@@ -272,7 +266,7 @@ class Trainer:
     def _judge(self, value: float) -> bool:
         """Whether this epoch is the best so far; if so, its weights are kept."""
         state = self.state
-        sign = 1 if self._higher_is_better() else -1
+        sign = 1 if self.higher_is_better else -1
         if math.isnan(value) or sign * value <= sign * state.best:
             state.stale += 1
             return False
@@ -280,7 +274,9 @@ class Trainer:
         self.best_weights = checkpoint.copied(self.model.state_dict())
         return True
 
-    def _higher_is_better(self) -> bool:
+    @property
+    def higher_is_better(self) -> bool:
+        """Which way the monitored value improves."""
         metric = self.scores.metrics.get(self.monitor)
         return metric is not None and metric.higher_is_better
 
@@ -304,35 +300,16 @@ class Trainer:
     ) -> None:
         self._loaders, self.stop_reason = loaders, ""
         self._watch = display(self.progress)
-        folder = self._opened(resume)
+        folder = opened(self, resume)
         saved = folder.last if folder is not None and resume and folder.last.is_file() else None
         if saved is not None:
             self._restore(load(saved), saved, allow_different)
             self.state.epochs = self.state.epochs if epochs is None else epochs
         else:
             self._start(epochs)
-        self._boundary = Boundary(self.model, loaders)
-        self._since = self._saved_at = time.monotonic()
-        self._saved_step = self.state.step
-        self.folder = folder
-        if folder is not None:
-            self._write_start(folder, new=saved is None)
-
-    def _opened(self, resume: bool) -> RunFolder | None:
-        if self.run_dir is None:
-            if resume:
-                raise ArgumentError("resume=True needs the run_dir that the run was written to")
-            return None
-        folder = self.run_dir
-        if not isinstance(folder, RunFolder):
-            kept = "seed clip_grad_norm accumulate monitor patience scheduler_interval".split()
-            folder = RunFolder.at(folder, {"trainer": {name: getattr(self, name) for name in kept}})
-        if self.folder is None and not resume and folder.last.is_file():
-            raise ArgumentError(
-                f"{folder.path} holds a run already; continue it with resume=True, or choose "
-                "another run_dir"
-            )
-        return folder
+        self.boundary = Boundary(self.model, loaders)
+        self.folder, self._keeper = folder, Keeper(self, folder)
+        self._keeper.start(new=saved is None)
 
     def _start(self, epochs: int | None) -> None:
         if epochs is None or epochs < 1:
@@ -351,27 +328,12 @@ class Trainer:
             checkpoint.check_identity(tree["identity"], checkpoint.identity(self), path)
         checkpoint.restore(self, self._loaders, tree)
 
-    def _write_start(self, folder: RunFolder, new: bool) -> None:
-        folder.tidy()
-        settings = {"seed": self.seed, "data_hash": self.data_hash}
-        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        times = {"started" if new else "resumed": now}
-        folder.update_record(**environment(), **surroundings(), **settings, **times)
-        folder.write_metrics(self.history)
-        if new:
-            self._save_last()
-        else:
-            self._mend_best(folder)
-
     def _finish(self, outcome: Outcome) -> FitResult:
-        self._count_seconds()
+        self._keeper.finish(outcome)
         if self.restore_best and self.best_weights is not None:
             self.model.load_state_dict(self.best_weights)
         best = self.history[self.state.best_epoch - 1] if self.state.best_epoch else None
         result = FitResult(outcome, self.history, best, ending(self, outcome))
-        if self.folder is not None:
-            self.folder.write_metrics(self.history)
-            self.folder.update_record(outcome=outcome.value, seconds=self.state.seconds)
         self._emit("on_fit_end", result)
         return result
 
@@ -382,47 +344,15 @@ class Trainer:
             except StopTraining as request:
                 self.stop_reason = str(request) or type(callback).__name__
 
-    # --- checkpoints --------------------------------------------------------------------------
-
-    def _save_if_due(self) -> None:
-        steps = self.state.step - self._saved_step
-        enough = self.checkpoint_steps is not None and steps >= self.checkpoint_steps
-        if enough or time.monotonic() - self._saved_at >= self.checkpoint_seconds:
-            self._save_last()
-
-    def _save_last(self) -> None:
-        """Write `last`, but never parameters that are not finite over good ones."""
-        if self.folder is None or checkpoint.not_finite(self.model):
-            return
-        self._count_seconds()
-        save(checkpoint.collect(self, self._boundary), self.folder.last)
-        self._saved_at, self._saved_step = time.monotonic(), self.state.step
-
-    def _save_best(self, folder: RunFolder) -> None:
-        tree = checkpoint.collect(self, self._boundary)
-        save({**tree, "model": self.best_weights, "best": None}, folder.best)
-
-    def _mend_best(self, folder: RunFolder) -> None:
-        """Let `best` agree with `last`, if the process was killed between writing the two."""
-        if not self.state.best_epoch:
-            folder.best.unlink(missing_ok=True)
-        elif checkpoint.best_epoch(folder.best) != self.state.best_epoch:
-            self._save_best(folder)
-
-    def _count_seconds(self) -> None:
-        now = time.monotonic()
-        self.state.seconds += now - self._since
-        self._since = now
-
     def _fail(self, value: float) -> NoReturn:
         """Save the state before this step, then raise."""
-        self._boundary.rewind()
-        self._save_last()
+        self.boundary.rewind()
+        self._keeper.save_last()
         last = self._loaders.train.batches
         first = last - (last - 1) % self.accumulate
         batch = f"batch {last}" if first == last else f"batches {first} to {last}"
         names = checkpoint.not_finite(self.model)
-        cause = f" The parameters {', '.join(names)} are not finite, since earlier." if names else ""
+        cause = f" Not finite since an earlier step: {', '.join(names)}." if names else ""
         raise NonFiniteError(
             f"The loss is {value} in epoch {self.state.epoch + 1}, step {self.state.step + 1} "
             f"({batch} of the epoch).{cause} Look for NaN in the data, lower the learning rate, "
@@ -451,46 +381,10 @@ class Trainer:
         done = -(-self._loaders.train.batches // self.accumulate)
         return (self.state.epochs - self.state.epoch) * per_epoch - done
 
-    def _trained(self) -> list[Tensor]:
+    @property
+    def trained(self) -> list[Tensor]:
+        """The optimizer's parameters."""
         return [p for group in self.optimizer.param_groups for p in group["params"]]
-
-    def _check(self) -> None:
-        """Raise for settings that cannot be meant."""
-        own = {id(p) for p in self.model.parameters()}
-        if not any(id(p) in own for p in self._trained()):
-            raise ArgumentError(
-                "the optimizer has no parameter of the model; build it from model.parameters()"
-            )
-        for callback in self.callbacks:
-            if not isinstance(callback, Callback):
-                raise ArgumentTypeError(f"callbacks must be Callback objects, got {callback!r}")
-        for name in ("accumulate", "patience", "clip_grad_norm", "checkpoint_steps"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ArgumentError(f"{name} must be positive, got {value}")
-        if self.scheduler_interval not in {"epoch", "step"}:
-            raise ArgumentError(
-                f"scheduler_interval must be 'epoch' or 'step', got {self.scheduler_interval!r}"
-            )
-        self._check_monitor()
-
-    def _check_monitor(self) -> None:
-        numbers = [m.name for m in self.metrics if not np.ndim(m.compute())]
-        choices = ["loss", *numbers]
-        if self.monitor not in choices:
-            close = get_close_matches(self.monitor, choices, 1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise ArgumentError(
-                f"monitor={self.monitor!r} is none of {', '.join(choices)}.{hint} (Validation "
-                "data counts when there is some; the name has no prefix.)"
-            )
-        if isinstance(self.scheduler, ReduceLROnPlateau):
-            mode = "max" if self._higher_is_better() else "min"
-            if self.scheduler.mode != mode or self.scheduler_interval != "epoch":
-                raise ArgumentError(
-                    f"ReduceLROnPlateau gets {self.monitor!r} every epoch: it needs mode={mode!r} "
-                    "and scheduler_interval='epoch'"
-                )
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from ganglion.data import (
     TensorDataset,
     random_split,
 )
-from ganglion.data.dataset import makes_batches
+from ganglion.data.dataset import batch_reader
 from ganglion.errors import ArgumentError, IndexingError, ShapeError
 
 
@@ -95,13 +95,13 @@ def test_who_makes_whole_batches():
         pass
 
     x, _ = pair()
-    assert makes_batches(TensorDataset(x))
-    assert makes_batches(Renamed(x))
-    assert makes_batches(Subset(Subset(TensorDataset(x), [1]), [0]))
-    assert not makes_batches(Noisy(x))  # its own samples count
-    assert not makes_batches(Subset(Noisy(x), [0]))
-    assert not makes_batches(Squares(3))
-    assert not makes_batches([1, 2, 3])
+    assert batch_reader(TensorDataset(x)) is not None
+    assert batch_reader(Renamed(x)) is not None
+    assert batch_reader(Subset(Subset(TensorDataset(x), [1]), [0])) is not None
+    assert batch_reader(Noisy(x)) is None  # its own samples count
+    assert batch_reader(Subset(Noisy(x), [0])) is None
+    assert batch_reader(Squares(3)) is None
+    assert batch_reader([1, 2, 3]) is None
 
 
 def test_concatenated_datasets_follow_each_other():

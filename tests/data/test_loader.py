@@ -23,6 +23,7 @@ from ganglion.data import (
     Subset,
     TensorDataset,
     WeightedRandomSampler,
+    get_worker_info,
 )
 from ganglion.errors import ArgumentError, CheckpointError
 
@@ -141,6 +142,7 @@ def test_pytorchs_other_arguments_are_accepted():
         in_order=True,
     )  # fmt: skip
     assert sorted(chain(*seen(loader))) == list(range(20))
+    assert get_worker_info() is None
 
 
 def test_arrays_are_indexed_once_a_batch(monkeypatch):
@@ -487,7 +489,7 @@ def test_loading_costs_about_the_indexing_itself():
         return time.perf_counter() - start
 
     pairs = [(timed(bare), timed(lambda: list(map(len, loader)))) for _ in range(5)]
-    assert min(own for _, own in pairs) < 1.5 * min(indexing for indexing, _ in pairs)
+    assert min(own for _, own in pairs) < 1.8 * min(indexing for indexing, _ in pairs)
 
 
 def test_sequential_sampler_is_the_default():

@@ -268,7 +268,8 @@ class Watch(eager.Eager):
         if op.runs == "eager-only":  # no rule can tell a shape that depends on values
             return result
         promised = op.infer(*metas, **params)
-        results, promises = (result, promised) if op.outputs > 1 else ((result,), (promised,))
+        promises = promised if op.outputs > 1 else (promised,)
+        results = result if op.outputs > 1 or op.donates else (result,)
         for r, m in zip(results, promises, strict=True):
             assert_kept(op, r, m)
             assert_memory(op, r, inputs)

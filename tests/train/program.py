@@ -1,8 +1,9 @@
-"""A small training that uses everything that must survive a kill, to run in this process or another.
+"""A small training that uses everything that must survive a kill, for this process or another.
 
-    python program.py RUN [--resume] [--kill KIND:COUNT]
+    python program.py RUN [--resume] [--kill KIND:COUNT] [--then RUN --resume ...]
 
-With --kill the process ends itself, as by `kill -9`, at the COUNT-th moment of a KIND (or of any
+Each part between --then runs in a process of its own, forked after the imports; their exit
+statuses are printed. With --kill the process ends itself, as by `kill -9`, at the COUNT-th moment of a KIND (or of any
 kind, "any:17"). The moments stand in this script and not in the library: it wraps what the
 library calls. The final weights and the number of moments passed are written beside the run.
 """
@@ -11,6 +12,9 @@ import argparse
 import json
 import os
 import signal
+import sys
+import time
+import traceback
 from collections import Counter
 from pathlib import Path
 
@@ -61,7 +65,7 @@ class Moments:
     """Counts moments by kind and ends the process at the one asked for."""
 
     def __init__(self, wanted):
-        self.kind, _, count = (wanted or "none:0").partition(":")
+        self.kind, _, count = (wanted or "never:1").partition(":")
         self.count, self.seen = int(count), Counter()
 
     def pass_by(self, kind):
@@ -124,7 +128,7 @@ class Validating(Callback):
         self.moments, self.drawn = moments, 0.0
 
     def on_step_end(self, trainer, step):
-        self.drawn += float(gg.rand(1)) + np.random.rand()
+        self.drawn += float(gg.rand(1)) + np.random.rand()  # noqa: NPY002
         self.moments.pass_by("step")
 
     def on_epoch_end(self, trainer, record):
@@ -138,16 +142,18 @@ class Validating(Callback):
         self.drawn = state["drawn"]
 
 
-def main():
+def main(arguments):
     parser = argparse.ArgumentParser()
     parser.add_argument("run", type=Path)
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--kill")
     parser.add_argument("--optimizer", default="adam")
     parser.add_argument("--interrupt-at", type=int, default=0)
-    options = parser.parse_args()
+    parser.add_argument("--checkpoint-steps", type=int, default=4)
+    parser.add_argument("--slow", action="store_true", help="take 20 ms a step")
+    options = parser.parse_args(arguments)
     moments = Moments(options.kill)
-    np.random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 - the global state is what is tested
     network = model()
     moments.around(os, "replace", "rename", "renamed")
     moments.around(os, "fsync", "fsync")
@@ -160,8 +166,8 @@ def main():
         folder,
         network,
         options.optimizer,
-        callbacks=[Validating(moments), Interrupt(options.interrupt_at)],
-        checkpoint_steps=4,
+        callbacks=[Validating(moments), Interrupt(options)],
+        checkpoint_steps=options.checkpoint_steps,
         patience=3,
         restore_best=True,
     )
@@ -169,17 +175,41 @@ def main():
     if result.outcome.value in {"finished", "stopped early"}:
         save_file(network.state_dict(), folder.path / "final.safetensors")
         (folder.path / "history.json").write_text(json.dumps(result.history))
-        print(json.dumps(moments.seen))
+        (folder.path / "moments.json").write_text(json.dumps(moments.seen))
 
 
 class Interrupt(Callback):
-    def __init__(self, step):
-        self.step = step
+    """Presses Ctrl-C after a step, and takes its time."""
+
+    def __init__(self, options):
+        self.step, self.pause = options.interrupt_at, 0.02 * options.slow
 
     def on_step_end(self, trainer, step):
+        time.sleep(self.pause)
         if step.step == self.step:
             os.kill(os.getpid(), signal.SIGINT)
 
 
+def in_child(arguments):
+    """The exit status of `main`, run in a child process; negative for a signal."""
+    child = os.fork()
+    if not child:
+        try:
+            main(arguments)
+            sys.stdout.flush()
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
 if __name__ == "__main__":
-    main()
+    parts = [[]]
+    for argument in sys.argv[1:]:
+        if argument == "--then":
+            parts.append([])
+        else:
+            parts[-1].append(argument)
+    statuses = list(map(in_child, parts))
+    sys.stdout.write(json.dumps(statuses))

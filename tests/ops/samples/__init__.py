@@ -11,7 +11,7 @@ a function of the library: ``Sample(lambda lib, x: lib.exp(x)[0], t(3))``. Input
     t(5, dtype="float64")      of this dtype whatever is walked
     t(5, grad=False)           takes no gradient
     values([0, nan, -inf])     these very values
-    index(4, below=10)         int64 in [0, 10)
+    indices(4, below=10)       int64 in [0, 10)
     mask(2, 3)                 random booleans
     d("int64")                 a dtype argument
 
@@ -97,7 +97,7 @@ def values(given: Any, dtype: str | None = None, grad: bool = True) -> Input:
     return Input(np.shape(given), given=given, dtype=dtype, grad=grad)
 
 
-def index(*shape: int, below: int) -> Input:
+def indices(*shape: int, below: int) -> Input:
     """Random positions in [0, below)."""
     return Input(shape, 0, below - 1, "int64", grad=False)
 
@@ -182,7 +182,8 @@ class Sample(Call):
 class Refused(Call):
     """A call that must raise ``error`` with ``match`` in its message (a regular expression).
 
-    PyTorch must refuse it too, unless ``parity=False``: where we are strict on purpose.
+    PyTorch must refuse it too (with ``torch_error``, if another kind), unless ``parity=False``:
+    where we are strict on purpose.
     """
 
     def __init__(
@@ -193,7 +194,9 @@ class Refused(Call):
         match: str = "",
         dtype: str = "float32",
         parity: bool = True,
+        torch_error: type[Exception] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(call, *inputs, **kwargs)
         self.error, self.match, self.dtype, self.parity = error, match, dtype, parity
+        self.torch_error = torch_error or error

@@ -182,6 +182,7 @@ SAMPLES = BASIC + OPERATORS + ROUNDED + POWERS + FUSED
 
 ON_BOOLS = "bool tensor"
 BY_ZERO = "ZeroDivisionError"
+VALUE = {"error": ValueError, "torch_error": RuntimeError}
 REFUSED = [
     Refused("add", t(3, 4), t(5), match=r"\(3, 4\) and \(5,\) cannot be broadcast"),
     Refused("add", t(3), t(3), alpha=1.5, dtype="int64", match="alpha must not be a floating"),
@@ -194,7 +195,7 @@ REFUSED = [
     Refused("rsub", t(3), 1, dtype="bool", match=f"with a {ON_BOOLS}"),
     Refused("neg", t(3), dtype="bool", match=f"on a {ON_BOOLS}"),
     Refused("positive", t(3), dtype="bool", match=f"on a {ON_BOOLS}"),
-    Refused("div", t(3), t(3), rounding_mode="up", match="rounding_mode to be one of"),
+    Refused("div", t(3), t(3), rounding_mode="up", **VALUE, match="rounding_mode to be one of"),
     Refused("Tensor.add_", t(3), 1.5, dtype="int64", match="can't be cast"),
     Refused("Tensor.div_", t(3), 2, dtype="int64", match="can't be cast"),
     Refused("Tensor.add_", t(3), t(2, 3), match="doesn't match the broadcast shape"),

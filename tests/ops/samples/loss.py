@@ -1,6 +1,6 @@
 """Losses with all their options, and softmax."""
 
-from tests.ops.samples import SINGLES, Sample, index, t, values
+from tests.ops.samples import SINGLES, Sample, indices, t, values
 
 REDUCTIONS = ("none", "mean", "sum")
 F = "nn.functional."
@@ -45,20 +45,20 @@ SAMPLES = [
     *pairs("kl_div", t(3, 4), probabilities(3, 4)),
     *pairs("kl_div", t(3, 4), t(3, 4), log_target=True),
     Sample(F + "kl_div", t(3, 4), probabilities(3, 4), reduction="batchmean", dtypes=SINGLES),
-    *pairs("nll_loss", t(6, 5), index(6, below=5)),
+    *pairs("nll_loss", t(6, 5), indices(6, below=5)),
     *pairs("nll_loss", t(6, 5), CLASSES, weight=WEIGHT),
     *pairs("nll_loss", t(6, 5), SOME, ignore_index=3),
-    *pairs("nll_loss", t(2, 5, 3), index(2, 3, below=5)),
-    *pairs("nll_loss", t(5), index(below=5)),
-    *pairs("cross_entropy", t(6, 5), index(6, below=5)),
+    *pairs("nll_loss", t(2, 5, 3), indices(2, 3, below=5)),
+    *pairs("nll_loss", t(5), indices(below=5)),
+    *pairs("cross_entropy", t(6, 5), indices(6, below=5)),
     *pairs("cross_entropy", t(6, 5), CLASSES),
     *pairs("cross_entropy", t(6, 5), SOME, ignore_index=3),
     *pairs("cross_entropy", t(6, 5), CLASSES, weight=WEIGHT),
     *pairs("cross_entropy", t(6, 5), CLASSES, label_smoothing=0.2),
     *pairs("cross_entropy", t(6, 5), CLASSES, weight=WEIGHT, label_smoothing=0.2),
-    *pairs("cross_entropy", t(2, 5, 3, 2), index(2, 3, 2, below=5)),
-    *pairs("cross_entropy", t(2, 5, 3), index(2, 3, below=5), weight=WEIGHT),
-    *pairs("cross_entropy", t(5), index(below=5)),
+    *pairs("cross_entropy", t(2, 5, 3, 2), indices(2, 3, 2, below=5)),
+    *pairs("cross_entropy", t(2, 5, 3), indices(2, 3, below=5), weight=WEIGHT),
+    *pairs("cross_entropy", t(5), indices(below=5)),
     *pairs("cross_entropy", t(6, 5), probabilities(6, 5)),
     *pairs("cross_entropy", t(5), probabilities(5)),
     *pairs(

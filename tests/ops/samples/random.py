@@ -31,9 +31,9 @@ SAMPLES = [
 ]
 
 REFUSED = [
-    Refused("rand", 2, dtype=d("int64"), match="int64", error=Exception),
+    Refused(lambda lib: lib.rand(2, dtype=lib.int64), match="int64", error=Exception),
     Refused("randint", 3, 3, (2,), match="less than", error=Exception),
-    Refused("randint", 300, (2,), dtype=d("uint8"), match="uint8", error=Exception),
+    Refused(lambda lib: lib.randint(300, (2,), dtype=lib.uint8), match="uint8", error=Exception),
     Refused("randint", 3, error=TypeError, match="size"),
     Refused("randperm", -1, match="non-negative", error=Exception),
     Refused("normal", 0.0, -1.0, (2,), match="std >= 0", error=Exception),

@@ -91,6 +91,7 @@ IN_PLACE = [
 
 SAMPLES = WHERE + EXTREMES + BOUNDS + IN_PLACE
 
+VALUE = {"error": ValueError, "torch_error": RuntimeError}
 REFUSED = [
     Refused("where", t(3), t(3), t(3), match="condition to be a boolean tensor"),
     Refused("where", mask(4), t(3), t(3), match="cannot be broadcast"),
@@ -98,7 +99,7 @@ REFUSED = [
     Refused("masked_fill", t(3), mask(3), t(1), match="0-dimensional value tensor"),
     Refused("masked_fill", t(3), mask(3), 300, dtype="int8", match="without overflow"),
     Refused("Tensor.masked_fill_", t(3), mask(2, 3), 1, match="doesn't match the broadcast"),
-    Refused("clamp", t(3), None, None, match="at least one of"),
+    Refused("clamp", t(3), None, None, **VALUE, match="at least one of"),
     Refused("Tensor.fill_", t(3), t(1), match="0-dimension"),
     Refused("Tensor.fill_", t(3), 300, dtype="int8", match="without overflow"),
     Refused("Tensor.copy_", t(3), t(2, 3), match="expand"),
