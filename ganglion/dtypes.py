@@ -46,7 +46,7 @@ class dtype:  # noqa: N801 - PyTorch's name
         return f"ganglion.{self.name}"
 
     def __reduce__(self) -> str:
-        return self.name
+        return "bool_" if self.category == BOOL else self.name  # a name in this module
 
     def __deepcopy__(self, memo: dict[int, Any]) -> dtype:
         return self

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import click
 import typer
 
-import ganglion
+from ganglion import __version__
 from ganglion.cli import inspect, training
 from ganglion.cli.settings import Settings
 from ganglion.errors import GanglionError
@@ -64,11 +63,11 @@ def train(
     ] = DEFAULT.checkpoint_every,
     output: Annotated[Path, typer.Option(help="Where run folders are made.")] = Path("runs"),
     name: Annotated[str | None, typer.Option(help="Name of the run's folder.")] = None,
-) -> int:
+) -> None:
     """Train a network and report how good it is on data it never saw."""
     options = {k: v for k, v in locals().items() if k not in ("output", "name", "hidden")}
     settings = Settings.checked(**options, hidden=hidden)
-    return _exit_code(training.start(settings, output, name))
+    _finish(training.start(settings, output, name))
 
 
 @app.command()
@@ -77,9 +76,9 @@ def resume(
     allow_different: Annotated[
         bool, typer.Option(help="Go on though versions or threads differ: other bits may result.")
     ] = False,
-) -> int:
+) -> None:
     """Continue a run that was stopped or killed, to the same result as without the stop."""
-    return _exit_code(training.resume(run, allow_different))
+    _finish(training.resume(run, allow_different))
 
 
 @app.command()
@@ -109,7 +108,7 @@ def summary(run: Run) -> None:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"ganglion {ganglion.__version__}")
+        typer.echo(f"ganglion {__version__}")
         raise typer.Exit
 
 
@@ -122,24 +121,24 @@ def options(
     """Train, evaluate and use neural networks."""
 
 
-def _exit_code(outcome: Outcome) -> int:
-    return INTERRUPTED if outcome is Outcome.INTERRUPTED else 0
+def _finish(outcome: Outcome) -> None:
+    if outcome is Outcome.INTERRUPTED:
+        raise typer.Exit(INTERRUPTED)
 
 
-def run(arguments: list[str]) -> Any:
-    """Run one command line and return its exit code."""
+def run(arguments: list[str]) -> int:
+    """Run one command line and return its exit code; 2 is for wrong usage."""
     try:
-        code = app(arguments, standalone_mode=False)
-        return code if isinstance(code, int) else 0
-    except click.exceptions.Abort:
+        app(arguments, prog_name="ganglion")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1
+    except KeyboardInterrupt:
         return INTERRUPTED
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
     except GanglionError as error:
         return _fail(str(error))
     except (OSError, MemoryError) as error:
         return _fail(f"{type(error).__name__}: {error}")
+    return 0
 
 
 def _fail(message: str) -> int:

@@ -87,7 +87,6 @@ def _train(
     result = trainer.fit(
         train, valid, epochs=settings.epochs, resume=resume, allow_different=allow_different
     )
-    print(result.message)
     if result.outcome is not Outcome.INTERRUPTED:
         found = measure(trainer, source.preprocessing, source.test.x, source.test.y)
         folder.update_record(test=found, outcome=result.outcome.value)

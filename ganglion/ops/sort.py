@@ -31,10 +31,10 @@ PACKED = 2048  # elements from which sorting packed keys is faster
 # --- the order of elements ------------------------------------------------------------------------
 
 
-def _keys(x: Array, descending: bool) -> Array:
+def _keys(x: Array, descending: bool) -> Any:
     """Unsigned integers in the order of ``x``: -0.0 equals 0.0, NaN is largest."""
     if x.dtype.kind == "f":
-        keys: Array = _float_keys(x + 0.0)  # the sum turns -0.0 into 0.0
+        keys = _float_keys(x + 0.0)  # the sum turns -0.0 into 0.0
     elif x.dtype.kind == "i":
         keys = x.view(f"u{x.itemsize}") ^ (1 << 8 * x.itemsize - 1)
     else:
@@ -42,7 +42,7 @@ def _keys(x: Array, descending: bool) -> Array:
     return ~keys if descending else keys
 
 
-def _float_keys(x: Array) -> Array:
+def _float_keys(x: Array) -> Any:
     """The bits of negative numbers are flipped, as they grow towards minus infinity."""
     top = 1 << 8 * x.itemsize - 1
     bits = x.view(f"i{x.itemsize}")
@@ -174,7 +174,7 @@ def _median_index(x: Array, dim: int, skip_nan: bool) -> Array:
     return np.moveaxis(np.take_along_axis(order, _middle(rows, skip_nan), -1), -1, dim)
 
 
-def _middle(rows: Array, skip_nan: bool) -> Array:
+def _middle(rows: Array, skip_nan: bool) -> Any:
     """The rank of each row's median, NaNs being sorted last."""
     n = rows.shape[-1]
     valid = n - np.count_nonzero(np.isnan(rows), axis=-1, keepdims=True)

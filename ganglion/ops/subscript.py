@@ -131,7 +131,7 @@ def _read_key(x: Tensor, key: Any) -> tuple[Tensor, list[Placed]]:
             basic.extend([WHOLE] * width)
             tensors.append((place, k))
             place += width
-    if tensors and all(k == WHOLE for k in basic):
+    if tensors and len(basic) <= x.ndim and all(k == WHOLE for k in basic):
         return x, tensors
     return SLICE(x, key=tuple(basic)), tensors
 

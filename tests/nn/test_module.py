@@ -224,7 +224,7 @@ def test_dropout_only_acts_in_training():
     gg.manual_seed(0)
     drop, x = nn.Dropout(0.25), gg.ones(20_000)
     kept = drop(x)
-    assert set(kept.tolist()) == {0.0, pytest.approx(4 / 3)}
+    assert sorted(set(kept.tolist())) == pytest.approx([0, 4 / 3])
     assert kept.mean().item() == pytest.approx(1, abs=0.03)
     assert drop.eval()(x).tolist() == x.tolist()
     assert nn.Dropout(1.0)(x).sum().item() == 0

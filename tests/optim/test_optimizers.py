@@ -40,7 +40,7 @@ def problem(lib, dtype):
     rng = np.random.default_rng(0)
     a = lib.tensor(rng.normal(size=(130, 140)).astype(dtype), requires_grad=True)
     b = lib.tensor(rng.normal(size=(7,)).astype(dtype), requires_grad=True)
-    return [a, b], lambda: (((a - 1) * (a - 1) + (2 * a).sin()).sum() / 10 + (b * b).sum() * a[0, 0].sin())
+    return [a, b], lambda: (((a - 1) * (a - 1) + (2 * a).sin()).sum() / 10 + (b * b).sum() + 0.1 * a[0, 0] * b[0])
 
 
 def trajectory(lib, name, options, dtype, steps=20):

@@ -141,8 +141,7 @@ MOMENTS = [
 ]
 
 NORMS = [
-    Sample("norm", t(3, 4), p, 1, smooth=p != 0)
-    for p in (0, 0.5, 1, 1.5, 2, 3, -1, inf, -inf)
+    Sample("norm", t(3, 4), p, 1, smooth=p != 0) for p in (0, 0.5, 1, 1.5, 2, 3, -1, inf, -inf)
 ]
 NORMS += [
     Sample("norm", values([[0, 2, -2], [0, 0, 0]]), p, 1, smooth=False)

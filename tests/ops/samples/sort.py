@@ -119,7 +119,9 @@ COUNTS = [
     Sample("unique_consecutive", t(0, grad=False), True, True),
     Sample("bincount", indices(7, below=5)),
     Sample("bincount", t(7, low=0, high=4), minlength=9, dtypes=INTEGERS),
-    Sample("bincount", indices(7, below=5), t(7, grad=False), dtypes=("float32", "float64", "int64")),
+    Sample(
+        "bincount", indices(7, below=5), t(7, grad=False), dtypes=("float32", "float64", "int64")
+    ),
     Sample("bincount", indices(0, below=5)),
     Sample("histc", t(50), 4, -1, 1, dtypes=SINGLES),
     Sample("histc", t(5, 4), 7, dtypes=SINGLES),

@@ -1,0 +1,1 @@
+"""The operations: one record for each, one file for each family."""
