@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ganglion.ops.sort import *
     from ganglion.printing import *
     from ganglion.random import *
+    from ganglion.serialize import load, save
     from ganglion.shapes import *
     from ganglion.storage import *
     from ganglion.tensor import Tensor
@@ -141,6 +142,7 @@ _PUBLIC = {
     "random": """
         Generator default_generator get_rng_state initial_seed manual_seed seed set_rng_state
     """,
+    "serialize": "load save",
     "shapes": "Size broadcast_shapes",
     "storage": "device",
     "tensor": "Tensor",

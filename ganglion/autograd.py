@@ -530,4 +530,4 @@ def _check_gradient(node: Node, i: int, grad: Tensor) -> None:
         )
 
 
-Tensor._engine.backward, Tensor._engine.refresh = backward, edge
+Tensor._engine.backward, Tensor._engine.refresh, Tensor._engine.grad = backward, edge, grad

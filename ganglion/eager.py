@@ -97,7 +97,7 @@ def _operand(x: Any) -> Any:
         return x.item()
     if isinstance(x, np.ndarray):
         return wrap(x)
-    raise DTypeError(f"expected a tensor or a number, got {type(x).__name__}: {x!r}")
+    raise ArgumentTypeError(f"expected a tensor or a number, got {type(x).__name__}: {x!r}")
 
 
 def _cast_operand(x: Any, target: dt.dtype) -> Any:

@@ -37,7 +37,7 @@ def norm(
     Without ``ord`` the root of the sum of squares over ``dim``, or over all elements.
     """
     pair = A.ndim == 2 if dim is None else not isinstance(dim, int) and len(dim) == 2
-    if ord is None or not pair:
+    if ord is None or not (pair or isinstance(ord, str)):
         exponent = 2 if ord is None else ord
         return vector_norm(A, exponent, dim, keepdim, dtype=dtype, out=out)
     return matrix_norm(A, ord, dim or (-2, -1), keepdim, dtype=dtype, out=out)
@@ -58,7 +58,7 @@ def matrix_norm(
     of absolute values, 1 and -1 those of columns. The norms 2, -2 and ``nuc`` need singular
     values and are not there.
     """
-    if A.ndim < 2 or len(dim) != 2:
+    if A.ndim < 2 or isinstance(dim, int) or len(dim) != 2:
         raise ShapeError(f"matrix_norm needs two dimensions, got dim={dim} of {A.ndim}")
     if ord == "fro":
         return vector_norm(A, 2, dim, keepdim, dtype=dtype, out=out)

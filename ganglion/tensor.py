@@ -50,6 +50,7 @@ class _Engine:
     """What the autograd module fills in."""
 
     backward: Callable[..., None]
+    grad: Callable[..., tuple[Tensor | None, ...]]
     refresh: Callable[[Tensor], Any]
 
 

@@ -5,7 +5,7 @@ from contextlib import nullcontext
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 
 import ganglion
 
@@ -61,8 +61,68 @@ NEW = {
     "total": lambda x, y: x + y.sum(),
 }
 
-steps = st.one_of(
-    st.tuples(st.sampled_from(sorted(VIEWS)), st.integers(0, 9), st.integers(0, 5)),
-    st.tuples(st.sampled_from(sorted(WRITES)), st.integers(0, 9), st.integers(0, 9), st.integers(0, 3)),
-    st.tuples(st.sampled_from(sorted(NEW)), st.integers(0, 9), st.integers(0, 9)),
+TABLES = {"view": VIEWS, "write": WRITES, "new": NEW}
+counts = st.integers(0, 7)
+steps = st.tuples(
+    st.sampled_from(
+        [(kind, name) for kind, table in TABLES.items() for name in table]
+    ),
+    counts,
+    counts,
+    counts,
+    st.sampled_from([False] * 7 + [True]),
 )
+
+
+class Machine:
+    """A leaf, tensors made from it and not, and the steps of a program in one library."""
+
+    def __init__(self, lib):
+        self.lib = lib
+        values = np.linspace(-1, 1.5, 12).reshape(3, 4)
+        self.leaf = lib.tensor(values, requires_grad=True)
+        self.tensors = [self.leaf * 2, lib.tensor(values + 1), self.leaf]
+
+    def step(self, step):
+        (kind, name), i, j, n, quiet = step
+        x, y = (self.tensors[k % len(self.tensors)] for k in (i, j))
+        with self.lib.no_grad() if quiet else nullcontext():
+            if kind == "view":
+                self.tensors.append(VIEWS[name](x, n))
+            elif kind == "new":
+                self.tensors.append(NEW[name](x, y))
+            else:
+                WRITES[name](x, y, n)
+
+    def gradient(self):
+        total = sum((x * (k + 1)).sum() for k, x in enumerate(self.tensors))
+        total.backward()
+        return self.leaf.grad
+
+
+def attempt(function, *args):
+    """The result, or the error that was raised."""
+    try:
+        return function(*args)
+    except (RuntimeError, IndexError, ValueError, ZeroDivisionError) as error:
+        return error
+
+
+def agree(mine, other, what):
+    failed = isinstance(mine, Exception), isinstance(other, Exception)
+    assert failed[0] == failed[1], f"{what}: {mine!r}, PyTorch: {other!r}"
+    return failed[0]
+
+
+@given(st.lists(steps, max_size=12))
+def test_random_programs_of_views_and_writes_do_as_pytorch(program):
+    torch = pytest.importorskip("torch")
+    mine, other = Machine(ganglion), Machine(torch)
+    for step in program:
+        agree(attempt(mine.step, step), attempt(other.step, step), step)
+    for x, y in zip(mine.tensors, other.tensors, strict=True):
+        np.testing.assert_allclose(x.detach().numpy(), y.detach().numpy(), rtol=1e-12)
+
+    found, expected = attempt(mine.gradient), attempt(other.gradient)
+    if not agree(found, expected, "backward"):
+        np.testing.assert_allclose(found.numpy(), expected.numpy(), rtol=1e-9, atol=1e-9)

@@ -8,11 +8,10 @@ from typing import Annotated
 
 import typer
 
-from ganglion import __version__
-from ganglion.cli import inspect, training
+from ganglion import cli
 from ganglion.cli.settings import Settings
+from ganglion.config import VERSION
 from ganglion.errors import GanglionError
-from ganglion.train import Outcome
 
 app = typer.Typer(
     name="ganglion",
@@ -67,7 +66,7 @@ def train(
     """Train a network and report how good it is on data it never saw."""
     options = {k: v for k, v in locals().items() if k not in ("output", "name", "hidden")}
     settings = Settings.checked(**options, hidden=hidden)
-    _finish(training.start(settings, output, name))
+    _finish(cli.training.start(settings, output, name))
 
 
 @app.command()
@@ -78,7 +77,7 @@ def resume(
     ] = False,
 ) -> None:
     """Continue a run that was stopped or killed, to the same result as without the stop."""
-    _finish(training.resume(run, allow_different))
+    _finish(cli.training.resume(run, allow_different))
 
 
 @app.command()
@@ -87,7 +86,7 @@ def evaluate(
     data: Annotated[str, typer.Argument(help="A named data set, or a CSV file with the target.")],
 ) -> None:
     """Measure a trained network. Of its own training data, only the test part is used."""
-    inspect.evaluate(run, data)
+    cli.inspect.evaluate(run, data)
 
 
 @app.command()
@@ -97,18 +96,18 @@ def predict(
     output: Annotated[Path | None, typer.Option(help="CSV file to write; else printed.")] = None,
 ) -> None:
     """Predict every row of a file: class and probabilities, or the number."""
-    inspect.predict(run, file, output)
+    cli.inspect.predict(run, file, output)
 
 
 @app.command()
 def summary(run: Run) -> None:
     """Show a run's network: layers, shapes, parameters, FLOPs, memory."""
-    inspect.summary(run)
+    cli.inspect.summary(run)
 
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"ganglion {__version__}")
+        typer.echo(f"ganglion {VERSION}")
         raise typer.Exit
 
 
@@ -121,8 +120,8 @@ def options(
     """Train, evaluate and use neural networks."""
 
 
-def _finish(outcome: Outcome) -> None:
-    if outcome is Outcome.INTERRUPTED:
+def _finish(completed: bool) -> None:
+    if not completed:
         raise typer.Exit(INTERRUPTED)
 
 

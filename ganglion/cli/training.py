@@ -19,8 +19,8 @@ from ganglion.random import manual_seed
 from ganglion.train import Outcome, RunFolder, Trainer
 
 
-def start(settings: Settings, root: Path, name: str | None) -> Outcome:
-    """Load the data, make a run folder, train, and report on the test part."""
+def start(settings: Settings, root: Path, name: str | None) -> bool:
+    """Load the data, make a run folder, train, report; False when interrupted."""
     source = _load(settings)
     model = build(settings, source.feature_shape, source.num_outputs)
     record = {
@@ -36,8 +36,8 @@ def start(settings: Settings, root: Path, name: str | None) -> Outcome:
     return _train(settings, source, model, folder, resume=False, allow_different=False)
 
 
-def resume(path: Path, allow_different: bool) -> Outcome:
-    """Rebuild what the run was made of, restore its last checkpoint, and go on."""
+def resume(path: Path, allow_different: bool) -> bool:
+    """Rebuild what the run was made of and go on from its last checkpoint, as ``start``."""
     folder = RunFolder.open(path)
     settings = Settings.from_config(folder.config())
     source = _load(settings)
@@ -78,7 +78,7 @@ def _dataset(split: Split) -> TensorDataset:
 def _train(
     settings: Settings, source: Source, model: nn.Module, folder: RunFolder, *,
     resume: bool, allow_different: bool,
-) -> Outcome:  # fmt: skip
+) -> bool:  # fmt: skip
     trainer = make_trainer(settings, source, model, folder)
     train = DataLoader(
         _dataset(source.train), settings.batch_size, shuffle=True, seed=settings.seed
@@ -92,7 +92,7 @@ def _train(
         folder.update_record(test=found, outcome=result.outcome.value)
         say_measures("test", len(source.test), found)
         print(f"weights and metrics are in {folder.path}")
-    return result.outcome
+    return result.outcome is not Outcome.INTERRUPTED
 
 
 def make_trainer(

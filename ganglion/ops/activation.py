@@ -64,6 +64,8 @@ _SIGNED = {2: np.int16, 4: np.int32, 8: np.int64}
 
 
 def _relu(x: Array) -> Any:
+    if x.dtype.kind == "b":
+        raise DTypeError("Boolean inputs not supported for relu")
     return x.clip(0, math.inf) if x.dtype.kind == "f" else np.maximum(x, 0)
 
 
@@ -77,21 +79,13 @@ def _relu_grad(out: Array, g: Array) -> Array:
     return bits.view(out.dtype)
 
 
-def _infer_relu(x: Meta) -> Meta:
-    if x.dtype is dt.bool_:
-        raise DTypeError("Boolean inputs not supported for relu")
-    return x
-
-
 RELU_GRAD: Op = _gradient(
     "relu",
     _relu_grad,
     lambda out, g: WHERE(out <= 0, 0, g),
     vjp=(None, lambda s, h: RELU_GRAD(s.x, h)),
 )
-RELU = Op(
-    "relu", "elementwise", _relu, _infer_relu, vjp=(lambda s, g: RELU_GRAD(s.out, g),), saves="o"
-)
+RELU = Op("relu", "elementwise", _relu, joined, vjp=(lambda s, g: RELU_GRAD(s.out, g),), saves="o")
 
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
@@ -419,6 +413,29 @@ def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     return _served(input, relu6(input + 3) / 6, inplace)
 
 
+def _hardswish(x: Array) -> Array:
+    out = np.add(x, 3, out=np.empty_like(x))
+    np.clip(out, 0, 6, out=out)
+    np.multiply(out, x, out=out)
+    return np.divide(out, 6, out=out)
+
+
+def _hardswish_grad(x: Array, g: Array) -> Array:
+    d = np.divide(x, 3, out=np.empty_like(x))
+    np.add(d, 0.5, out=d)
+    np.copyto(d, 0, where=x <= -3)
+    np.copyto(d, 1, where=x >= 3)
+    return np.multiply(d, g, out=d)
+
+
+HARDSWISH_GRAD = _gradient(
+    "hardswish",
+    _hardswish_grad,
+    lambda x, g: g * WHERE(x <= -3, 0, WHERE(x >= 3, 1, x / 3 + 0.5)),
+)
+HARDSWISH = _of_input("hardswish", _hardswish, HARDSWISH_GRAD, lambda x: x * relu6(x + 3) / 6)
+
+
 def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
     """``input * relu6(input + 3) / 6`` (Howard et al. 2019, arXiv:1905.02244)."""
-    return _served(input, input * relu6(input + 3) / 6, inplace)
+    return _served(input, HARDSWISH(input), inplace)

@@ -19,6 +19,7 @@ from ganglion.ops.elementwise import (
 )
 from ganglion.ops.movement import cast, zeros_of
 from ganglion.ops.record import Op, Saved, into
+from ganglion.ops.select import WHERE
 from ganglion.shapes import Meta
 
 if TYPE_CHECKING:
@@ -233,7 +234,7 @@ def _integer_power(x: Any, y: Any) -> Any:
 def _power_base(s: Saved, g: Tensor) -> Tensor:
     x, y = s.x, s.y
     if not isinstance(y, (int, float)):
-        return g * (y == 0).where(0.0, y * x ** (y - 1))
+        return g * WHERE(y == 0, 0, y * x ** (y - 1))
     if y == 0:
         return zeros_of(g)
     return g * x * 2 if y == 2 else g * (y * x ** (y - 1))
@@ -242,9 +243,9 @@ def _power_base(s: Saved, g: Tensor) -> Tensor:
 def _power_exponent(s: Saved, g: Tensor) -> Tensor:
     x, y = s.x, s.y
     if not isinstance(x, (int, float)):
-        return g * ((x == 0) & (y >= 0)).where(0.0, s.out * x.log())
+        return g * WHERE((x == 0) & (y >= 0), 0, s.out * x.log())
     if x == 0:
-        return g * (y >= 0).where(0.0, s.out * -math.inf)
+        return g * WHERE(y >= 0, 0, s.out * -math.inf)
     return g * s.out * (math.log(x) if x > 0 else math.nan)
 
 
@@ -265,6 +266,8 @@ def float_power(input: Any, exponent: Any, *, out: Tensor | None = None) -> Tens
 
 def ldexp(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor:
     """``input * 2 ** other``."""
+    if input.dtype.is_floating_point and not other.dtype.is_floating_point:
+        other = cast(other, input.dtype)
     return mul(input, pow(2.0, other), out=out)
 
 

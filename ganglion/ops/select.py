@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import ganglion.dtypes as dt
-from ganglion.dispatch import write
+from ganglion.dispatch import mode, write
 from ganglion.errors import ArgumentError, DTypeError, ShapeError
 from ganglion.ops.create import full
 from ganglion.ops.elementwise import BOOLS, Array, Operand, binary, choose, joined, of_two, shape_of
-from ganglion.ops.movement import cast, clone, expand
+from ganglion.ops.movement import cast, expand, zeros_of
 from ganglion.ops.record import Op, Saved, into
 from ganglion.shapes import Meta, broadcast_shapes
 
@@ -99,12 +99,9 @@ def _single(name: str, value: Tensor) -> Tensor:
 # --- extremes -------------------------------------------------------------------------------------
 
 
-def _greater_share(s: Saved, g: Tensor, mine: Any, other: Any) -> Tensor:
-    """The gradient of the larger operand: all of it, half on ties."""
-    return WHERE(mine == other, g / 2, g).masked_fill(mine < other, 0)
-
-
 def _extreme(name: str, kernel: Any, sign: int) -> Op:
+    """The winner takes the gradient; a tie is shared."""
+
     def share(g: Tensor, mine: Any, other: Any) -> Tensor:
         loses = mine < other if sign > 0 else mine > other
         return WHERE(mine == other, g / 2, g).masked_fill(loses, 0)
@@ -119,10 +116,10 @@ def _extreme(name: str, kernel: Any, sign: int) -> Op:
 
 
 def _extreme_number(name: str, kernel: Any, sign: int) -> Op:
-    """As above but numbers win over NaN, and a tie goes to the first."""
+    """Numbers win over NaN, and a tie goes to the first."""
 
     def first(x: Any, y: Any) -> Any:
-        return ((x >= y) if sign > 0 else (x <= y)) | (y != y)
+        return ((x >= y) if sign > 0 else (x <= y)) | (y != y)  # noqa: PLR0124 - NaN
 
     return binary(
         name,
@@ -220,13 +217,31 @@ def clamp_max(input: Tensor, max: Operand, *, out: Tensor | None = None) -> Tens
 # --- in place -------------------------------------------------------------------------------------
 
 
+def _overwrite(x: Array, value: Array) -> Array:
+    out = np.empty_like(x)
+    out[...] = value
+    return out
+
+
+OVERWRITE = binary(
+    "overwrite", _overwrite, lambda s, g: zeros_of(g), lambda s, g: g, promote="none"
+)
+
+
+def _store(target: Tensor, value: Tensor) -> Tensor:
+    """Write a value of the target's dtype, expanded, keeping both in the history."""
+    if mode.grad and (target.requires_grad or value.requires_grad):
+        return write(target, OVERWRITE(target, value))
+    if value._data.shape != target._data.shape:
+        value = expand(value, target._data.shape)
+    return write(target, value)
+
+
 def fill_(input: Tensor, value: Operand) -> Tensor:
     """Fill with one value (a number or 0-d tensor), in place."""
     if hasattr(value, "_data"):
-        single = cast(_single("fill_", value), input.dtype)
-    else:
-        single = full((), value, dtype=input.dtype)
-    return write(input, expand(single, input._data.shape))
+        return _store(input, cast(_single("fill_", value), input.dtype))
+    return _store(input, full((), value, dtype=input.dtype))
 
 
 def zero_(input: Tensor) -> Tensor:
@@ -238,13 +253,7 @@ def copy_(input: Tensor, src: Operand, non_blocking: bool = False) -> Tensor:
     """Store ``src``, broadcast and converted, in place."""
     if not hasattr(src, "_data"):
         return fill_(input, src)
-    if src.dtype is not input.dtype:
-        src = cast(src, input.dtype)
-    if src._data.shape != input._data.shape:
-        src = expand(src, input._data.shape)
-    elif src.requires_grad:
-        src = clone(src)  # a leaf's gradient needs an op to flow through
-    return write(input, src)
+    return _store(input, src if src.dtype is input.dtype else cast(src, input.dtype))
 
 
 def masked_fill_(input: Tensor, mask: Tensor, value: Operand) -> Tensor:

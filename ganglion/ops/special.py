@@ -88,8 +88,8 @@ def heaviside(input: Tensor, values: Tensor, *, out: Tensor | None = None) -> Te
 
 
 def _xlogy(x: Any, y: Any) -> Any:
-    out = np.multiply(x, np.log(y))
-    return np.where(np.equal(x, 0) & ~np.isnan(y), 0, out).astype(out.dtype)
+    log = np.log(np.asarray(y, np.result_type(x, y)))
+    return np.where(np.equal(x, 0) & ~np.isnan(y), 0, x * log).astype(log.dtype)
 
 
 XLOGY = binary(

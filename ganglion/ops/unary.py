@@ -12,7 +12,6 @@ from ganglion.errors import DTypeError
 from ganglion.ops.elementwise import Array, of_one, unary
 from ganglion.ops.movement import zeros_of
 from ganglion.ops.record import Op, Saved, into
-from ganglion.shapes import Meta
 
 if TYPE_CHECKING:
     from ganglion.tensor import Tensor
@@ -24,13 +23,21 @@ def _no_slope(s: Saved, g: Tensor) -> Tensor:
 
 # --- sign and size --------------------------------------------------------------------------------
 
+
+def _sign(x: Array) -> Any:
+    if x.dtype.kind == "b":
+        return x.copy()
+    out = np.sign(x, out=np.empty_like(x))
+    if x.dtype.kind == "f":
+        np.copyto(out, 0, where=np.isnan(x))
+    return out
+
+
 ABS = unary("abs", np.abs, lambda s, g: g * s.x.sign(), "x", promote="none")
-SIGN = unary(
-    "sign", lambda x: x.copy() if x.dtype.kind == "b" else np.sign(x), _no_slope, promote="none"
-)
+SIGN = unary("sign", _sign, _no_slope, promote="none")
 
 abs = absolute = of_one(ABS, "``|input|``.")
-sign = of_one(SIGN, "-1, 0 or 1; NaN stays.")
+sign = of_one(SIGN, "-1, 0 or 1; 0 for NaN.")
 sgn = sign
 
 
@@ -121,19 +128,21 @@ def rad2deg(input: Tensor, *, out: Tensor | None = None) -> Tensor:
 
 
 def _round(x: Array, decimals: int) -> Any:
+    if x.dtype.kind != "f":
+        return _rounded_integers(x, decimals)
     if decimals == 0:
-        return np.rint(x) if x.dtype.kind == "f" else x.copy()
+        return np.rint(x)
     scale = x.dtype.type(10.0 ** np.abs(decimals))
     return np.rint(x * scale) / scale if decimals > 0 else np.rint(x / scale) * scale
 
 
-def _rounded(x: Meta, decimals: int) -> Meta:
-    if decimals and not x.dtype.is_floating_point:
+def _rounded_integers(x: Array, decimals: int) -> Array:
+    if decimals:
         raise DTypeError(
             f"round with decimals={decimals} is not implemented for {x.dtype.name}; "
             "it takes a floating dtype"
         )
-    return x
+    return x.copy()
 
 
 def _frac(x: Array) -> Any:
@@ -144,7 +153,7 @@ FLOOR = unary("floor", np.floor, _no_slope, promote="none")
 CEIL = unary("ceil", np.ceil, _no_slope, promote="none")
 TRUNC = unary("trunc", np.trunc, _no_slope, promote="none")
 FRAC = unary("frac", _frac, lambda s, g: g)
-ROUND = Op("round", "elementwise", _round, _rounded, vjp=(_no_slope,))
+ROUND = Op("round", "elementwise", _round, lambda x, decimals: x, vjp=(_no_slope,))
 
 floor = of_one(FLOOR, "The largest integer not above.")
 ceil = of_one(CEIL, "The smallest integer not below.")

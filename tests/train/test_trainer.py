@@ -16,7 +16,6 @@ from ganglion.errors import (
     DataError,
     NonFiniteError,
 )
-from ganglion.metrics import Metric
 from ganglion.serialize import load
 from ganglion.train import Callback, Outcome, StopTraining, Trainer
 from tests.train.program import data, model, trainer
@@ -274,30 +273,10 @@ def test_batches_of_another_form_need_only_compute():
 # --- which epoch is best, and when to stop ------------------------------------------------------
 
 
-class Scripted(Metric):
-    """A metric whose values in validation are given in advance."""
-
-    name = "scripted"
-    higher_is_better = True
-    values: tuple = ()
-    calls = 0
-
-    def start(self):
-        return {}
-
-    def add(self, outputs, targets):
-        pass
-
-    def compute(self):
-        if gg.is_grad_enabled():
-            return 0.0
-        Scripted.calls += 1
-        return Scripted.values[Scripted.calls - 1]
-
-
-def scripted(values, monkeypatch, **options):
-    """A training whose validation gives these values, and its weights after every epoch."""
-    work = trainer(metrics=[Scripted()], monitor="scripted", **options)
+def scripted(losses, **options):
+    """A training with these validation losses, its result, and its weights after every epoch."""
+    work = trainer(metrics=[], **options)
+    work._validated = lambda: {"valid_loss": losses[work.state.epoch]}
     states = []
 
     class Record(Callback):
@@ -305,24 +284,12 @@ def scripted(values, monkeypatch, **options):
             states.append(weights(trainer.model))
 
     work.callbacks.append(Record())
-    measured = work._measured
-    monkeypatch.setattr(Scripted, "values", values)
-    monkeypatch.setattr(Scripted, "calls", 0)
-
-    def validated(loader, give_up):
-        scores = measured(loader, give_up)
-        value = Scripted.values[work.state.epoch]
-        scores.metrics["scripted"].compute = lambda: value
-        return scores
-
-    work._measured = validated
-    result = work.fit(data(), data(20, 1), epochs=len(values), batch_size=8)
+    result = work.fit(data(), data(20, 1), epochs=len(losses), batch_size=8)
     return work, result, states
 
 
-def test_early_stopping_ends_with_the_best_weights(monkeypatch):
-    values = (0.1, 0.5, 0.4, 0.5, 0.3, 0.9)
-    work, result, states = scripted(values, monkeypatch, patience=3)
+def test_early_stopping_ends_with_the_best_weights():
+    work, result, states = scripted((0.9, 0.5, 0.6, 0.5, 0.7, 0.1), patience=3)
     assert result.outcome is Outcome.STOPPED_EARLY
     assert len(result.history) == 5
     assert result.best is result.history[1]
@@ -330,27 +297,34 @@ def test_early_stopping_ends_with_the_best_weights(monkeypatch):
     assert "restored" in result.message
 
 
-def test_the_best_weights_return_when_the_epochs_run_out(monkeypatch):
-    work, result, states = scripted((0.1, 0.5, 0.4), monkeypatch, patience=5)
+def test_the_best_weights_return_when_the_epochs_run_out():
+    work, result, states = scripted((0.9, 0.5, 0.6), patience=5)
     assert result.outcome is Outcome.FINISHED
     assert weights(work.model) == states[1]
 
 
-def test_without_patience_the_last_weights_stay_unless_wanted(monkeypatch):
-    work, _, states = scripted((0.1, 0.5, 0.4), monkeypatch)
+def test_without_patience_the_last_weights_stay_unless_wanted():
+    work, _, states = scripted((0.9, 0.5, 0.6))
     assert weights(work.model) == states[2]
-    work, _, states = scripted((0.1, 0.5, 0.4), monkeypatch, restore_best=True)
+    work, _, states = scripted((0.9, 0.5, 0.6), restore_best=True)
     assert weights(work.model) == states[1]
 
 
-def test_nan_is_never_best(monkeypatch):
+def test_nan_is_never_best():
     nan = math.nan
-    _, result, _ = scripted((nan, 0.2, nan, 0.1), monkeypatch)
+    _, result, _ = scripted((nan, 0.2, nan, 0.3))
     assert result.best["epoch"] == 2
-    work, result, _ = scripted((nan, nan, nan), monkeypatch, patience=2)
+    work, result, _ = scripted((nan, nan, nan), patience=2)
     assert result.outcome is Outcome.STOPPED_EARLY
     assert result.best is None
     assert work.best_weights is None
+
+
+def test_more_of_a_metric_may_be_better():
+    work = fitted(valid=data(40, 1), epochs=5, monitor="accuracy")
+    found = [record["valid_accuracy"] for record in work.history]
+    assert work.state.best == max(found) > min(found)
+    assert work.state.best_epoch == found.index(max(found)) + 1  # the first of equals
 
 
 def test_less_loss_is_better_and_training_loss_counts_without_validation():

@@ -2,9 +2,10 @@
 
 from math import inf, nan
 
-from tests.ops.samples import INTEGERS, Refused, Sample, t, values
+from tests.ops.samples import INTEGERS, SINGLES, Refused, Sample, t, values
 
-KINKS = values([-8.0, -6, -3, -1, -0.0, 0.0, 1, 3, 6, 8, 25, inf, nan])
+KINKS = values([-8.0, -6, -3, -1, -0.0, 0.0, 1, 3, 6, 8, 25])
+FAR = values([inf, -inf, nan, 1e30, -1e30], grad=False)
 F = "nn.functional"
 
 CALLS = [
@@ -38,7 +39,8 @@ SAMPLES = [
         Sample(f"{F}.{name}", t(40, 30, low=-9, high=9), **kwargs),
         Sample(f"{F}.{name}", t(), **kwargs),
         Sample(f"{F}.{name}", t(0, 2), **kwargs),
-        Sample(f"{F}.{name}", KINKS, smooth=False, dtypes=("float32", "float64"), **kwargs),
+        Sample(f"{F}.{name}", KINKS, smooth=False, dtypes=SINGLES, **kwargs),
+        Sample(f"{F}.{name}", FAR, dtypes=("float64",), **kwargs),
     )
 ]
 SAMPLES += [Sample(f"{F}.{name}", t(3, 4), inplace=True) for name in WITH_INPLACE]
@@ -46,7 +48,8 @@ SAMPLES += [
     Sample("relu", t(3), dtypes=INTEGERS),
     Sample("relu_", t(3), dtypes=INTEGERS),
     Sample("Tensor.relu_", t(3, 4)),
-    Sample(lambda lib, x: lib.relu(x * 2).sigmoid_().tanh(), t(3, 4)),
+    Sample(lambda lib, x: (x * 2).relu_().tanh(), t(3, 4)),
+    Sample(lambda lib, x: lib.exp(x).sigmoid_().tanh_(), t(3, 4)),
 ]
 
 VALUE = {"error": ValueError, "torch_error": RuntimeError}

@@ -3,12 +3,11 @@
 import operator
 from math import inf, nan
 
-from tests.ops.samples import ALL, EXACT, INTEGERS, Refused, Sample, d, t, values
+from tests.ops.samples import ALL, EXACT, INTEGERS, SINGLES, Refused, Sample, t, values
 from tests.ops.samples.arithmetic import operated
 
 SPECIAL = values([0.0, -0.0, 1, -1, inf, -inf, nan])
 OTHERS = values([0.0, 0, 2, -1, inf, 0, nan])
-SIGNED = ALL[2:]
 
 COMPARISONS = [
     sample
@@ -63,7 +62,7 @@ SPECIALS = [
     sample
     for name in ("isnan", "isinf", "isfinite", "isneginf", "isposinf", "signbit", "logical_not")
     for sample in (
-        Sample(name, SPECIAL),
+        Sample(name, SPECIAL, dtypes=("float16", *SINGLES)),
         Sample(name, t(4), dtypes=ALL),
         Sample(name, t()),
         Sample(f"Tensor.{name}", t(4)),
