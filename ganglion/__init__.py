@@ -12,35 +12,68 @@ from typing import TYPE_CHECKING, Any
 import ganglion.eager  # from here on op calls have a listener
 import ganglion.random  # ... and draws have a generator
 from ganglion.config import VERSION
-from ganglion.creation import tensor  # hides the module of that name
+from ganglion.creation import tensor as tensor  # hides the module of that name
 
 if TYPE_CHECKING:
+    from ganglion import autograd as autograd
+    from ganglion import backends as backends
+    from ganglion import cuda as cuda
+    from ganglion import data as data
     from ganglion import dtypes
-    from ganglion.blas import *
-    from ganglion.convert import *
+    from ganglion import linalg as linalg
+    from ganglion import metrics as metrics
+    from ganglion import nn as nn
+    from ganglion import optim as optim
+    from ganglion import train as train
+    from ganglion import utils as utils
+    from ganglion.blas import get_num_threads as get_num_threads
+    from ganglion.blas import set_num_threads as set_num_threads
+    from ganglion.convert import get_device as get_device
+    from ganglion.convert import is_complex as is_complex
+    from ganglion.convert import is_floating_point as is_floating_point
+    from ganglion.convert import is_nonzero as is_nonzero
+    from ganglion.convert import is_same_size as is_same_size
+    from ganglion.convert import is_signed as is_signed
+    from ganglion.convert import numel as numel
     from ganglion.creation import *
     from ganglion.dtypes import *
-    from ganglion.eager import result_type
+    from ganglion.eager import result_type as result_type
     from ganglion.gradmode import *
-    from ganglion.ops.create import *
-    from ganglion.ops.einsum import einsum
     from ganglion.ops.activation import *
     from ganglion.ops.arithmetic import *
     from ganglion.ops.compare import *
-    from ganglion.ops.matmul import *
-    from ganglion.ops.movement import *
-    from ganglion.ops.random import *
     from ganglion.ops.counting import *
+    from ganglion.ops.create import *
+    from ganglion.ops.diagonal import *
+    from ganglion.ops.einsum import einsum as einsum
+    from ganglion.ops.error_function import *
+    from ganglion.ops.gamma import *
+    from ganglion.ops.index import *
+    from ganglion.ops.join import *
+    from ganglion.ops.matmul import *
     from ganglion.ops.moments import *
-    from ganglion.ops.reduce import *
-    from ganglion.ops.scan import *
+    from ganglion.ops.movement import *
+    from ganglion.ops.nonzero import *
+    from ganglion.ops.random import *
+    from ganglion.ops.rearrange import *
+    from ganglion.ops.reduce import *  # type: ignore[assignment]  # ALL is two things inside
+    from ganglion.ops.scan import *  # type: ignore[assignment]  # and so is along
+    from ganglion.ops.scatter import *
+    from ganglion.ops.select import *
+    from ganglion.ops.softmax import *
     from ganglion.ops.sort import *
-    from ganglion.printing import *
+    from ganglion.ops.special import *
+    from ganglion.ops.subscript import *
+    from ganglion.ops.unary import *
+    from ganglion.ops.views import *
+    from ganglion.printing import set_printoptions as set_printoptions
     from ganglion.random import *
-    from ganglion.serialize import load, save
-    from ganglion.shapes import *
-    from ganglion.storage import *
-    from ganglion.tensor import Tensor
+    from ganglion.serialize import load as load
+    from ganglion.serialize import save as save
+    from ganglion.shapes import Size as Size
+    from ganglion.shapes import broadcast_shapes as broadcast_shapes
+    from ganglion.storage import device as device
+    from ganglion.tensor import Tensor as Tensor
 
     bool, float, half, double = dtypes.bool_, dtypes.float32, dtypes.float16, dtypes.float64
     short, int, long = dtypes.int16, dtypes.int32, dtypes.int64

@@ -1,9 +1,8 @@
 """Matrix products through NumPy, on as many BLAS threads as their size deserves.
 
-A product of a few megaflops takes tens of microseconds. A second thread halves that at best;
-when the other core is busy, the product waits for it, for milliseconds. So products under
-``THREADED_FLOPS`` run on one thread and larger ones on all, by their shapes alone: the same
-program runs the same code, and gets the same bits, in every run.
+A second thread halves the time of a product that takes tens of microseconds, and only delays a
+smaller one. So products under ``THREADED_FLOPS`` run on one thread and larger ones on all, by
+their shapes alone: the same program runs the same code, and gets the same bits, in every run.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from ganglion.errors import ArgumentError
 
 Array = np.ndarray[Any, Any]
 
-THREADED_FLOPS: Final = 1 << 24
+THREADED_FLOPS: Final = 1 << 22
 
 
 class _Pool:
@@ -68,7 +67,10 @@ def set_num_threads(count: int) -> None:
 def matmul(a: Array, b: Array) -> Array:
     """``a @ b`` of arrays with at least two dimensions."""
     m, k = a.shape[-2:]
-    _pool.use(2 * m * k * b.shape[-1] >= THREADED_FLOPS)
-    if a.ndim == b.ndim == 2:
-        return a.dot(b)  # faster than matmul when it is small, or an outer product
-    return np.matmul(a, b)
+    large = 2 * m * k * b.shape[-1] >= THREADED_FLOPS
+    _pool.use(large)
+    if large and not a.flags.c_contiguous:  # OpenBLAS shares out a transposed left side badly
+        a = np.ascontiguousarray(a)
+    flat = a.ndim == b.ndim == 2  # dot is faster when it is small, or an outer product
+    product: Array = a.dot(b) if flat else np.matmul(a, b)
+    return product

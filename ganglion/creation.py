@@ -9,7 +9,8 @@ from typing import Any, Final
 import numpy as np
 
 import ganglion.dtypes as dt
-from ganglion.dispatch import mode, read
+from ganglion.dispatch import read
+from ganglion.eager import quietly
 from ganglion.errors import ArgumentError, ArgumentTypeError, DTypeError
 from ganglion.ops.create import (
     arange,
@@ -59,7 +60,7 @@ def tensor(
     if isinstance(data, Tensor):
         copy = detach(data)
         return made(clone(copy) if wanted is None else cast(copy, wanted), requires_grad)
-    return made(wrap(mode.quiet.run(_parsed, data, wanted)), requires_grad)
+    return made(wrap(quietly(_parsed, data, wanted)), requires_grad)
 
 
 def _parsed(data: Any, wanted: dt.dtype | None) -> Array:

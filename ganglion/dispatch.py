@@ -1,7 +1,8 @@
 """The one door from an op call to whoever listens: the eager runner, or a tracer.
 
 ``bind`` computes new tensors, ``write`` stores a value into an existing tensor, and ``read``
-hands out values. All go to the thread's listener. The eager runner (floor 3) is the default; a trace pushes its own.
+hands out values. All go to the thread's listener. The eager runner (floor 3) is the default; a
+trace pushes its own.
 """
 
 from __future__ import annotations
@@ -41,8 +42,9 @@ class Mode(threading.local):
     anomaly = False
 
     def __init__(self) -> None:
-        self.quiet = contextvars.copy_context()  # kernels run here, floating-point warnings off
-        self.quiet.run(np.seterr, all="ignore")
+        quiet = contextvars.copy_context()
+        quiet.run(np.seterr, all="ignore")
+        self.run = quiet.run  # kernels are called through it: no floating-point warnings
 
 
 mode = Mode()

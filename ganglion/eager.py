@@ -8,23 +8,25 @@ from typing import Any
 import numpy as np
 
 import ganglion.dtypes as dt
-from ganglion import autograd, dispatch
+from ganglion import dispatch
+from ganglion.autograd.inplace import check_writable, own_saved, rebase
+from ganglion.autograd.tape import record
 from ganglion.dispatch import mode
 from ganglion.errors import (
-    AutogradError,
+    ArgumentTypeError,
     DTypeError,
     GanglionError,
     IndexingError,
     ShapeError,
     TraceError,
 )
-from ganglion.ops.movement import WRITE_VIEW, cast, plain_chain
+from ganglion.ops.movement import cast
 from ganglion.ops.record import Op
-from ganglion.shapes import Meta, show
-from ganglion.storage import Chain, View
+from ganglion.shapes import Meta
+from ganglion.storage import Chain, InferenceStorage, View
 from ganglion.tensor import Tensor, wrap
 
-F32 = np.dtype(np.float32)
+F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
 _HALF_SIZE = 2
 
 
@@ -35,12 +37,14 @@ class Eager:
         """Run the kernel on the inputs' arrays and wrap what it returns."""
         inputs, arrays, plain = prepare(op, inputs)
         try:
-            run = mode.quiet.run
-            out = run(op.kernel, *arrays, **params) if plain else run_kernel(op, arrays, params)
+            if plain:
+                out = mode.run(op.kernel, *arrays, **params)
+            else:
+                out = run_kernel(op, arrays, params)
         except GanglionError:
             raise
-        except Exception as error:
-            raise explain(op, inputs, params, error) from error
+        except Exception as error:  # noqa: BLE001 - raised again, worded
+            out = _failed(op, inputs, arrays, params, error)
         if op.donates:
             return _store(op, inputs, out)
         return finish(op, inputs, arrays, params, out)
@@ -48,11 +52,9 @@ class Eager:
     def write(self, target: Tensor, value: Tensor) -> Tensor:
         """Copy into the target's memory, then rebase gradient history."""
         check_writable(target, value)
-        source = value._data
-        if source is not target._data:
-            if value._edge is not None:
-                autograd.keep_own(value._edge[0], target)
-            mode.quiet.run(np.copyto, target._data, source, casting="unsafe")
+        if value._data is not target._data:
+            own_saved(target, value)
+            quietly(np.copyto, target._data, value._data, casting="unsafe")
         rebase(target, value)
         return target
 
@@ -62,9 +64,9 @@ class Eager:
 
 
 def prepare(op: Op, inputs: tuple[Any, ...]) -> tuple[tuple[Any, ...], list[Any], bool]:
-    """Unwrap tensors and bring operands to one dtype; the flag says all tensors are float32."""
-    plain = True
+    """Unwrap tensors and bring operands to one dtype; the flag says that kernels take them so."""
     arrays = []
+    plain = True
     for x in inputs:
         if isinstance(x, Tensor):
             x = x._data
@@ -125,16 +127,31 @@ def result_type(*operands: Any) -> dt.dtype:
     return result or dt.get_default_dtype()
 
 
+def quietly(function: Any, *args: Any, **kwargs: Any) -> Any:
+    """Call a kernel with floating-point warnings off."""
+    try:
+        return mode.run(function, *args, **kwargs)
+    except RuntimeError as error:
+        if not _is_nested(error):
+            raise
+        return function(*args, **kwargs)
+
+
+def _is_nested(error: Exception) -> bool:
+    """Whether a kernel was called within a kernel (by a signal handler): it is quiet there."""
+    return isinstance(error, RuntimeError) and str(error).startswith("cannot enter context")
+
+
 def run_kernel(op: Op, arrays: list[Any], params: Mapping[str, Any]) -> Any:
     """Run a kernel on arrays of any dtype; two-byte floats are computed in float32."""
     half = op.in_float32 and _half_dtype(arrays)
     if not half:
-        return mode.quiet.run(op.kernel, *arrays, **params)
+        return quietly(op.kernel, *arrays, **params)
     wide = [a.astype(F32) if _is_half(a) else a for a in arrays]
-    out = mode.quiet.run(op.kernel, *wide, **params)
-    many = out if op.outputs > 1 else (out,)
-    back = tuple(mode.quiet.run(_narrow, a, half) for a in many)
-    return back if op.outputs > 1 else back[0]
+    out = quietly(op.kernel, *wide, **params)
+    if op.outputs == 1:
+        return quietly(_narrow, out, half)
+    return tuple([quietly(_narrow, a, half) for a in out])
 
 
 def _is_half(a: Any) -> bool:
@@ -153,15 +170,16 @@ def finish(
     op: Op, inputs: tuple[Any, ...], arrays: Sequence[Any], params: Mapping[str, Any], out: Any
 ) -> Any:
     """Wrap a kernel's arrays in tensors and record the call where a gradient may be wanted."""
-    many = op.outputs > 1
-    results = tuple(map(_output, out)) if many else (_output(out),)
-    if mode.grad and op.vjp is not None:
-        autograd.record(op, inputs, arrays, params, results)
+    results = (_output(out),) if op.outputs == 1 else tuple([_output(a) for a in out])
+    if mode.grad:
+        if op.vjp is not None:
+            record(op, inputs, arrays, params, results)
+    elif mode.inference:
+        for r in results:
+            r._storage = InferenceStorage()
     if op.view:
         _attach(op, inputs[0], params, results)
-    if mode.anomaly:
-        autograd.check_finite(op, results)
-    return results if many else results[0]
+    return results[0] if op.outputs == 1 else results
 
 
 def _output(array: Any) -> Tensor:
@@ -170,7 +188,7 @@ def _output(array: Any) -> Tensor:
     return wrap(array)
 
 
-def _attach(op: Op, source: Tensor, params: Mapping[str, Any], results: tuple[Any, ...]) -> None:
+def _attach(op: Op, source: Tensor, params: Mapping[str, Any], results: Sequence[Tensor]) -> None:
     if op.part is None:
         attach_view(op, source, params, results[0])
         return
@@ -184,15 +202,20 @@ def attach_view(op: Op, source: Tensor, params: Mapping[str, Any], result: Tenso
     storage = result._storage = source._storage
     seen = source._view
     path: Chain = ((op, params),)
-    base, chain, quiet = source, path, not mode.grad
+    base, chain, refusal = source, path, "" if mode.grad else _made_without_grad()
     origin: Tensor | None = source
     if seen is not None:
         base, chain = seen.base, (*seen.chain, *path)
         if seen.origin is not None and not source._leaf:
-            origin, path, quiet = seen.origin, (*seen.path, *path), quiet or seen.quiet
-    if op.vjp is None:
-        origin = None
-    result._view = View(base, chain, origin, path, storage.version, quiet)
+            origin, path = seen.origin, (*seen.path, *path)
+        refusal = refusal or seen.refusal
+    if op.vjp is None:  # detached: a history of its own, in which it may be written
+        origin, refusal = None, ""
+    result._view = View(base, chain, origin, path, storage.version, refusal)
+
+
+def _made_without_grad() -> str:
+    return f"A view was created in {'inference' if mode.inference else 'no_grad'} mode"
 
 
 def _store(op: Op, inputs: tuple[Any, ...], out: Any) -> tuple[Tensor, ...]:
@@ -201,76 +224,28 @@ def _store(op: Op, inputs: tuple[Any, ...], out: Any) -> tuple[Tensor, ...]:
     targets = tuple(inputs[i] for i in op.donates)
     for target, array in zip(targets, results, strict=True):
         if array is not target._data:
-            np.copyto(target._data, array, casting="unsafe")
-        target._storage.version += 1
+            quietly(np.copyto, target._data, array, casting="unsafe")
+        target._storage.advance()
     return targets
 
 
-def check_writable(target: Tensor, value: Tensor) -> None:
-    """Refuse in-place writes that PyTorch refuses, with its reasons."""
-    if target._data.shape != value._data.shape:
-        raise ShapeError(
-            f"output with shape {show(target._data.shape)} doesn't match the broadcast shape "
-            f"{show(value._data.shape)}; an in-place operation cannot change its tensor's shape"
-        )
-    if not dt.can_cast(value.dtype, target.dtype):
-        raise DTypeError(
-            f"result type {value.dtype.name} can't be cast to the desired output type "
-            f"{target.dtype.name}; compute out of place, or convert the tensor first"
-        )
-    if mode.grad:
-        _check_history(target, value)
-    if 0 in getattr(target._data, "strides", ()) and _overlaps(target._data):
-        raise AutogradError(
-            "unsupported operation: more than one element of the written-to tensor refers to a "
-            "single memory location. Please clone() the tensor before performing the operation."
-        )
-
-
-def _check_history(target: Tensor, value: Tensor) -> None:
-    if target._leaf:
-        raise AutogradError(
-            "a leaf Variable that requires grad is being used in an in-place operation. "
-            "Write under `with no_grad():`, or to a clone()."
-        )
-    view = target._view
-    if view is None or view.origin is None:
-        return
-    if view.quiet and (view.origin.requires_grad or value.requires_grad):
-        raise AutogradError(
-            "A view was created in no_grad mode and is being modified inplace with grad mode "
-            "enabled. Make the view and write to it both inside no_grad, or both outside."
-        )
-    if view.origin._leaf:
-        raise AutogradError(
-            "a view of a leaf Variable that requires grad is being used in an in-place operation. "
-            "Write under `with no_grad():`, or to a clone()."
-        )
-
-
-def _overlaps(array: np.ndarray[Any, Any]) -> bool:
-    return any(s == 0 and n > 1 for s, n in zip(array.strides, array.shape, strict=True))
-
-
-def rebase(target: Tensor, value: Tensor) -> None:
-    """Give a written tensor (and, if it is a view, its base) the history of the new value."""
-    target._storage.version += 1
-    if not mode.grad:
-        return
-    view = target._view
-    if view is None or view.origin is None:
-        target._edge = value._edge
-        return
-    origin = view.origin
-    if origin.requires_grad or value.requires_grad:
-        params = {"chain": plain_chain(view.path)}
-        arrays = (origin._data, value._data)
-        autograd.record(WRITE_VIEW, (origin, value), arrays, params, (origin,))
-        autograd.refresh(target)
+def _failed(
+    op: Op,
+    inputs: Sequence[Any],
+    arrays: Sequence[Any],
+    params: Mapping[str, Any],
+    error: Exception,
+) -> Any:
+    if _is_nested(error):
+        return op.kernel(*arrays, **params)
+    worded = explain(op, inputs, params, error)
+    if worded is error:
+        raise error
+    raise worded from error
 
 
 def explain(
-    op: Op, inputs: tuple[Any, ...], params: Mapping[str, Any], error: Exception
+    op: Op, inputs: Sequence[Any], params: Mapping[str, Any], error: Exception
 ) -> Exception:
     """Word a kernel's failure through the op's shape rule, in terms of what was given."""
     if any(isinstance(x, Tensor) and not isinstance(x._data, np.ndarray) for x in inputs):

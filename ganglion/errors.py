@@ -7,7 +7,8 @@
     ├── ArgumentError     ValueError         a value outside what an argument allows
     ├── ArgumentTypeError TypeError          an argument of the wrong kind
     ├── AutogradError     RuntimeError       a gradient that cannot be computed
-    │   └── NonFiniteError                   a NaN or an infinity that was watched for
+    │   ├── NonFiniteError                   a NaN or an infinity that was watched for
+    │   └── GradcheckError                   a gradient that finite differences contradict
     ├── TraceError        RuntimeError       Python that a trace cannot follow
     ├── GraphError        RuntimeError       a graph that breaks its own rules
     ├── DataError         ValueError         a data set or file with wrong contents
@@ -51,6 +52,10 @@ class AutogradError(GanglionError, RuntimeError):
 
 class NonFiniteError(AutogradError):
     """A NaN or an infinity appeared where one was being watched for."""
+
+
+class GradcheckError(AutogradError):
+    """A gradient does not equal finite differences, or not twice the same."""
 
 
 class TraceError(GanglionError, RuntimeError):

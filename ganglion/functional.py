@@ -7,6 +7,7 @@ import warnings
 from ganglion.dispatch import write
 from ganglion.errors import ArgumentError, DTypeError, ShapeError
 from ganglion.ops.random import mask
+from ganglion.ops.select import where
 from ganglion.ops.softmax import CROSS_ENTROPY, log_softmax
 from ganglion.shapes import broadcast_shapes, show
 from ganglion.tensor import Tensor
@@ -107,7 +108,7 @@ def huber_loss(
         raise ArgumentError(f"huber_loss does not support non-positive values for delta: {delta}")
     check_pair("huber_loss", input, target)
     error = (input - target).abs()
-    losses = (error <= delta).where(0.5 * error * error, delta * (error - 0.5 * delta))
+    losses = where(error <= delta, 0.5 * error * error, delta * (error - 0.5 * delta))
     return _weighted(losses, weight, reduction)
 
 
@@ -125,7 +126,7 @@ def smooth_l1_loss(
     check_pair("smooth_l1_loss", input, target)
     error = (input - target).abs()
     if beta != 0:
-        error = (error < beta).where(0.5 * error * error / beta, error - 0.5 * beta)
+        error = where(error < beta, 0.5 * error * error / beta, error - 0.5 * beta)
     return reduced(error, legacy_reduction(size_average, reduce, reduction))
 
 

@@ -58,7 +58,7 @@ def set_printoptions(
     }
     changed = {name: value for name, value in given.items() if value is not None}
     base = _options if profile is None else _PROFILES[profile]
-    _options = replace(base, sci_mode=sci_mode, **changed)  # type: ignore[arg-type]
+    _options = replace(base, sci_mode=sci_mode, **changed)
 
 
 class _Format:

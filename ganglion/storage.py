@@ -42,11 +42,21 @@ CPU = device("cpu")
 class Storage:
     """One block of memory that a tensor and its views share; ``version`` counts the writes."""
 
-    __slots__ = ("version",)
+    version: int | None = 0
     device = CPU
 
-    def __init__(self) -> None:
-        self.version = 0
+    def advance(self) -> None:
+        """Count a write."""
+        self.version += 1  # type: ignore[operator]
+
+
+class InferenceStorage(Storage):
+    """Memory made in inference mode: it counts no writes, and so no tape can rely on it."""
+
+    version = None
+
+    def advance(self) -> None:
+        """Count nothing."""
 
 
 Chain = tuple[tuple["Op", Mapping[str, Any]], ...]
@@ -58,11 +68,11 @@ class View:
     It shares the memory of ``base``, reached by the view ops in ``chain``, and the gradient
     history of ``origin``, reached by those in ``path``; ``origin`` is the base itself, or a later
     tensor where a history starts: one detached, or a leaf. It is None for a detached tensor, whose
-    history is its own. ``version`` is the storage's when this history was last right; a ``quiet``
-    view was made under ``no_grad``.
+    history is its own. ``version`` is the storage's when this history was last right, ``refusal``
+    the reason, if any, why it must not be written to where gradients are recorded.
     """
 
-    __slots__ = ("base", "chain", "origin", "path", "quiet", "version")
+    __slots__ = ("base", "chain", "origin", "path", "refusal", "version")
 
     def __init__(
         self,
@@ -70,9 +80,9 @@ class View:
         chain: Chain,
         origin: Tensor | None,
         path: Chain,
-        version: int,
-        quiet: bool,
+        version: int | None,
+        refusal: str = "",
     ) -> None:
         self.base, self.chain = base, chain
         self.origin, self.path = origin, path
-        self.version, self.quiet = version, quiet
+        self.version, self.refusal = version, refusal

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ import ganglion.dtypes as dt
 from ganglion import convert, printing
 from ganglion.dispatch import mode
 from ganglion.errors import ArgumentError, ArgumentTypeError, AutogradError, DTypeError
+from ganglion.history import History
 from ganglion.ops import counting, create, moments, movement, reduce, scan
 from ganglion.ops import matmul as products
 from ganglion.ops import random as draws
@@ -23,27 +23,7 @@ from ganglion.shapes import Size, show
 from ganglion.storage import CPU, Storage, View, device
 
 if TYPE_CHECKING:
-    from ganglion.autograd import Node
-
-_hook_ids = itertools.count()
-
-
-class Handle:
-    """Stands for a registered hook; ``remove()`` takes it off again."""
-
-    def __init__(self, hooks: dict[int, Callable[..., Any]], hook: Callable[..., Any]) -> None:
-        self.id, self._hooks = next(_hook_ids), hooks
-        hooks[self.id] = hook
-
-    def remove(self) -> None:
-        """Take the hook off; doing it twice is harmless."""
-        self._hooks.pop(self.id, None)
-
-    def __enter__(self) -> Handle:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.remove()
+    from ganglion.autograd.tape import Node
 
 
 class _Engine:
@@ -51,10 +31,10 @@ class _Engine:
 
     backward: Callable[..., None]
     grad: Callable[..., tuple[Tensor | None, ...]]
-    refresh: Callable[[Tensor], Any]
+    edge: Callable[[Tensor], Any]
 
 
-class Tensor(convert.Casts, Elementwise, Layout):
+class Tensor(History, convert.Casts, Elementwise, Layout):
     """An n-dimensional array that knows how it was computed.
 
     ``_data`` is the array (or, while tracing, a graph value), ``_storage`` the memory shared with
@@ -68,7 +48,7 @@ class Tensor(convert.Casts, Elementwise, Layout):
     _view: View | None = None
     _hooks: dict[int, Callable[..., Any]] | None = None
     _post_hooks: dict[int, Callable[..., Any]] | None = None
-    grad: Tensor | None = None
+    _grad: Tensor | None = None
     _engine = _Engine()
     __array_ufunc__ = None  # NumPy operators give way to ours
 
@@ -110,72 +90,6 @@ class Tensor(convert.Casts, Elementwise, Layout):
     def device(self) -> device:
         """Where it lives: always ``cpu``."""
         return CPU
-
-    @property
-    def requires_grad(self) -> bool:
-        """Whether gradients are computed for it. Settable on leaves."""
-        if self._leaf or self._edge is not None:
-            return True
-        view = self._view  # its base may have got a history since
-        stale = view is not None and view.version != self._storage.version
-        return stale and not view.quiet and self._engine.refresh(self) is not None
-
-    @requires_grad.setter
-    def requires_grad(self, wanted: bool) -> None:
-        self.requires_grad_(wanted)
-
-    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
-        """Ask for gradients (floating dtypes only), or stop asking; in place."""
-        if self._edge is not None and not requires_grad:
-            raise AutogradError(
-                "you can only change requires_grad flags of leaf variables. If you want to use a "
-                "computed variable in a subgraph that doesn't require differentiation use "
-                "var_no_grad = var.detach()."
-            )
-        if requires_grad and not self.dtype.is_floating_point:
-            raise DTypeError(
-                f"only Tensors of floating point dtype can require gradients, got {self.dtype}"
-            )
-        self._leaf = requires_grad and self._edge is None
-        return self
-
-    @property
-    def is_leaf(self) -> bool:
-        """Whether it was made by the user rather than by a recorded op."""
-        return self._edge is None
-
-    @property
-    def grad_fn(self) -> Node | None:
-        """The tape node that made it, or None."""
-        self._engine.refresh(self)
-        return self._edge[0] if self._edge else None
-
-    @property
-    def data(self) -> Tensor:
-        """The same memory without history; writes through it go unnoticed by autograd."""
-        alias = movement.detach(self)
-        alias._storage = Storage()
-        return alias
-
-    @data.setter
-    def data(self, other: Tensor) -> None:
-        self._data = other._data
-
-    @property
-    def _version(self) -> int:
-        return self._storage.version
-
-    # --- history ------------------------------------------------------------------------------
-
-    def backward(
-        self,
-        gradient: Tensor | None = None,
-        retain_graph: bool | None = None,
-        create_graph: bool = False,
-        inputs: Any = None,
-    ) -> None:
-        """Accumulate gradients of this tensor into the ``.grad`` of its leaves."""
-        self._engine.backward(self, gradient, retain_graph, create_graph, inputs)
 
     # --- what it can be turned into -------------------------------------------------------------
 

@@ -22,7 +22,7 @@ FLOORS = (
     ("errors", "config", "dtypes", "shapes", "tree"),
     ("blas", "rng", "graph", "storage", "dispatch", "gradmode"),
     ("ops",),
-    ("convert", "printing", "tensor", "autograd", "eager"),
+    ("history", "convert", "printing", "tensor", "autograd", "eager"),
     ("creation", "random", "linalg", "functional", "cuda", "backends"),
     ("compile",),
     ("nn", "optim", "serialize"),

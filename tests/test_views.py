@@ -62,6 +62,7 @@ NEW = {
 }
 
 TABLES = {"view": VIEWS, "write": WRITES, "new": NEW}
+START = np.linspace(-1, 1.5, 12).reshape(3, 4)
 counts = st.integers(0, 7)
 steps = st.tuples(
     st.sampled_from(
@@ -77,27 +78,30 @@ steps = st.tuples(
 class Machine:
     """A leaf, tensors made from it and not, and the steps of a program in one library."""
 
-    def __init__(self, lib):
+    def __init__(self, lib, values=START):
         self.lib = lib
-        values = np.linspace(-1, 1.5, 12).reshape(3, 4)
         self.leaf = lib.tensor(values, requires_grad=True)
-        self.tensors = [self.leaf * 2, lib.tensor(values + 1), self.leaf]
+        self.tensors = [self.leaf * 2, lib.tensor(START + 1), self.leaf]
 
     def step(self, step):
         (kind, name), i, j, n, quiet = step
         x, y = (self.tensors[k % len(self.tensors)] for k in (i, j))
+        if self.lib is not ganglion:  # PyTorch takes a stale view for a leaf until asked
+            attempt(lambda: x.grad_fn)
         with self.lib.no_grad() if quiet else nullcontext():
             if kind == "view":
                 self.tensors.append(VIEWS[name](x, n))
             elif kind == "new":
                 self.tensors.append(NEW[name](x, y))
-            else:
+            elif name in {"scale", "add"} or 0 not in x.stride():  # both refuse repeated elements
                 WRITES[name](x, y, n)
 
+    def total(self):
+        return sum((x * (k + 1)).sum() for k, x in enumerate(self.tensors))
+
     def gradient(self):
-        total = sum((x * (k + 1)).sum() for k, x in enumerate(self.tensors))
-        total.backward()
-        return self.leaf.grad
+        self.total().backward()
+        return self.leaf.grad.numpy()
 
 
 def attempt(function, *args):
@@ -108,10 +112,20 @@ def attempt(function, *args):
         return error
 
 
-def agree(mine, other, what):
-    failed = isinstance(mine, Exception), isinstance(other, Exception)
-    assert failed[0] == failed[1], f"{what}: {mine!r}, PyTorch: {other!r}"
-    return failed[0]
+def failed(outcome):
+    return isinstance(outcome, Exception)
+
+
+def slope(program, direction):
+    """The derivative of a program's total by central differences."""
+
+    def value(step):
+        machine = Machine(ganglion, START + step * direction)
+        for each in program:
+            attempt(machine.step, each)
+        return machine.total().item()
+
+    return (value(1e-6) - value(-1e-6)) / 2e-6
 
 
 @given(st.lists(steps, max_size=12))
@@ -119,10 +133,17 @@ def test_random_programs_of_views_and_writes_do_as_pytorch(program):
     torch = pytest.importorskip("torch")
     mine, other = Machine(ganglion), Machine(torch)
     for step in program:
-        agree(attempt(mine.step, step), attempt(other.step, step), step)
+        expected = attempt(other.step, step)
+        if "written-to tensor refer" in str(expected):
+            continue  # overlapping operands, which are right here
+        result = attempt(mine.step, step)
+        assert failed(result) == failed(expected), f"{step}: {result!r}, PyTorch: {expected!r}"
     for x, y in zip(mine.tensors, other.tensors, strict=True):
         np.testing.assert_allclose(x.detach().numpy(), y.detach().numpy(), rtol=1e-12)
-
-    found, expected = attempt(mine.gradient), attempt(other.gradient)
-    if not agree(found, expected, "backward"):
-        np.testing.assert_allclose(found.numpy(), expected.numpy(), rtol=1e-9, atol=1e-9)
+    result, expected = attempt(mine.gradient), attempt(other.gradient)
+    if not failed(expected):
+        assert not failed(result), f"PyTorch has a gradient: {result!r}"
+        np.testing.assert_allclose(result, expected, rtol=1e-9, atol=1e-9)
+    elif not failed(result) and not any(quiet or kind[1] == "detach" for kind, *_, quiet in program):
+        direction = np.cos(START * 5)  # x.mul_(x) and the like are right here, and refused there
+        np.testing.assert_allclose((result * direction).sum(), slope(program, direction), rtol=1e-4)

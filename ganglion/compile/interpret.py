@@ -32,7 +32,7 @@ def run(program: Program, *args: Any, decomposed: bool = False) -> Any:
     for slot, array in updates:
         tensor = program.slots[slot]
         np.copyto(tensor._data, array)
-        tensor._storage.version += 1
+        tensor._storage.advance()
     for slot, index in program.gradients:
         program.slots[slot].grad = wrap(outputs[index].copy())
     return map_leaves(

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ganglion.dtypes as dt
-from ganglion import autograd, eager
+from ganglion import eager
 from ganglion.dispatch import listening
 from ganglion.errors import TraceError
 from ganglion.graph import Graph, Node, Origin, Value, argument, constant, state
@@ -67,7 +67,7 @@ class Tracer:
             targets = tuple(inputs[i] for i in op.donates)
             for target, value in zip(targets, outs, strict=True):
                 self.store(target, value)
-                target._storage.version += 1
+                target._storage.advance()
             return targets
         arrays = [Symbol(x) if isinstance(x, Value) else x for x in operands]
         data = tuple(map(Symbol, outs)) if op.outputs > 1 else Symbol(outs[0])
@@ -79,8 +79,7 @@ class Tracer:
         new = self.value(value)
         if value.dtype is not target.dtype:
             new = self.node(OPS["cast"], (new,), {"dtype": target.dtype}).values[0]
-        if value._edge is not None:  # saved graph values never change
-            autograd.stop_watching(value._edge[0], target._storage)
+        eager.own_saved(target, value)
         self.store(target, new)
         eager.rebase(target, value)
         return target

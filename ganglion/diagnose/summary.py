@@ -10,11 +10,12 @@ from typing import Any
 from ganglion.dispatch import Listener, listening, mode
 from ganglion.dtypes import dtype
 from ganglion.gradmode import no_grad
+from ganglion.history import Handle
 from ganglion.nn import Module
 from ganglion.ops.create import zeros
 from ganglion.ops.record import Op
 from ganglion.shapes import Meta, Shape
-from ganglion.tensor import Handle, Tensor
+from ganglion.tensor import Tensor
 from ganglion.tree import leaves
 
 

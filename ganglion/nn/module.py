@@ -10,9 +10,10 @@ import ganglion.dtypes as dt
 from ganglion.dispatch import mode
 from ganglion.errors import ArgumentTypeError, CheckpointError, GanglionError
 from ganglion.gradmode import no_grad
+from ganglion.history import Handle
 from ganglion.nn.parameter import Buffer, Parameter
 from ganglion.shapes import show
-from ganglion.tensor import Handle, Tensor
+from ganglion.tensor import Tensor
 
 Hook = Callable[..., Any]
 
@@ -161,9 +162,13 @@ class Module:
     # --- calling ------------------------------------------------------------------------------
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._hooked:
-            return self._call_hooked(args, kwargs)
-        return self.forward(*args, **kwargs)
+        try:
+            if self._hooked:
+                return self._call_hooked(args, kwargs)
+            return self.forward(*args, **kwargs)
+        except GanglionError as error:
+            _locate(error, self)
+            raise
 
     def _call_hooked(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         for hook in tuple(self._forward_pre_hooks.values()):
@@ -568,8 +573,12 @@ def _key_problems(missing: list[str], unexpected: list[str]) -> list[str]:
     return problems + ([f"Missing key(s) in state_dict: {named(missing)}."] if missing else [])
 
 
-def locate(error: GanglionError, path: str) -> None:
-    """Add the path of the module in which an error arose (kept once, innermost)."""
-    if path and not getattr(error, "module_path", None):
-        error.module_path = path  # type: ignore[attr-defined]
-        error.add_note(f"in module '{path}'")
+
+def _locate(error: GanglionError, module: Module) -> None:
+    """Note the path of the module in which an error arose, as it passes up the tree."""
+    inner, path = getattr(error, "module", None), getattr(error, "path", "")
+    name = next((n for n, m in module._modules.items() if m is inner), "")
+    path = ".".join(part for part in (name, path) if part)
+    error.module, error.path = module, path  # type: ignore[attr-defined]
+    where = f"'{path}' of {type(module).__name__}" if path else type(module).__name__
+    error.__notes__ = [f"in module {where}"]

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import ganglion.dtypes as dt
 from ganglion.dispatch import write
 from ganglion.errors import ArgumentError, DTypeError
 from ganglion.ops.composite import through
@@ -19,7 +18,6 @@ from ganglion.ops.elementwise import Array, choose, joined, of_one
 from ganglion.ops.error_function import erf_array
 from ganglion.ops.record import Op, in_place
 from ganglion.ops.select import WHERE
-from ganglion.shapes import Meta
 
 if TYPE_CHECKING:
     from ganglion.tensor import Tensor
@@ -114,7 +112,7 @@ def _sigmoid_grad(out: Array, g: Array) -> Array:
     return np.multiply(d, g, out=d)
 
 
-def _tanh_grad(out: Array, g: Array) -> Array:
+def _tanh_grad(out: Array, g: Array) -> Any:
     d = np.square(out, out=np.empty_like(out))
     np.subtract(1, d, out=d)
     return np.multiply(d, g, out=d)
@@ -161,7 +159,7 @@ def _silu_grad_ops(x: Tensor, g: Tensor) -> Tensor:
     return g * (s * (1 + x * (1 - s)))
 
 
-def _mish_gate(x: Array) -> Array:
+def _mish_gate(x: Array) -> Any:
     """``tanh(log(1 + e^x)) = w / (w + 2)`` with ``w = e^x (e^x + 2)``."""
     w = x.clip(-math.inf, 20, out=np.empty_like(x))  # beyond it the gate is 1
     np.exp(w, out=w)
@@ -169,7 +167,7 @@ def _mish_gate(x: Array) -> Array:
     return np.divide(w, w + 2, out=w)
 
 
-def _mish(x: Array) -> Array:
+def _mish(x: Array) -> Any:
     out = _mish_gate(x)
     return np.multiply(out, x, out=out)
 
@@ -222,7 +220,7 @@ def _normal_cdf(x: Array) -> Array:
     return np.multiply(cdf, 0.5, out=cdf)
 
 
-def _tanh_cdf(x: Array) -> Array:
+def _tanh_cdf(x: Array) -> Any:
     """``(1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2``."""
     cdf = np.square(x, out=np.empty_like(x))
     np.multiply(cdf, _CUBIC * _ROOT_2_PI, out=cdf)
@@ -273,9 +271,7 @@ def _gelu_grad_ops(x: Tensor, g: Tensor, approximate: str) -> Tensor:
 
 
 GELU_GRAD = _gradient("gelu", _gelu_grad, _gelu_grad_ops)
-GELU = _of_input(
-    "gelu", _gelu, GELU_GRAD, lambda x, approximate: x * _cdf_ops(x, approximate)
-)
+GELU = _of_input("gelu", _gelu, GELU_GRAD, lambda x, approximate: x * _cdf_ops(x, approximate))
 
 
 def gelu(input: Tensor, *, approximate: str = "none") -> Tensor:
@@ -291,17 +287,17 @@ def gelu(input: Tensor, *, approximate: str = "none") -> Tensor:
 # --- two pieces: linear above 0 -------------------------------------------------------------------
 
 
-def _leaky_relu(x: Array, slope: float) -> Array:
+def _leaky_relu(x: Array, slope: float) -> Any:
     out = x.clip(-math.inf, 0, out=np.empty_like(x))
     np.multiply(out, slope, out=out)
     return np.add(out, x.clip(0, math.inf), out=out)
 
 
-def _leaky_relu_grad(x: Array, g: Array, slope: float) -> Array:
+def _leaky_relu_grad(x: Array, g: Array, slope: float) -> Any:
     return choose(x > 0, g, g * x.dtype.type(slope), x.dtype)
 
 
-def _elu(x: Array, alpha: float) -> Array:
+def _elu(x: Array, alpha: float) -> Any:
     out = x.clip(-math.inf, 0, out=np.empty_like(x))
     np.expm1(out, out=out)
     if alpha != 1:
@@ -309,7 +305,7 @@ def _elu(x: Array, alpha: float) -> Array:
     return np.add(out, x.clip(0, math.inf), out=out)
 
 
-def _elu_grad(x: Array, g: Array, alpha: float) -> Array:
+def _elu_grad(x: Array, g: Array, alpha: float) -> Any:
     d = x.clip(-math.inf, 0, out=np.empty_like(x))
     np.exp(d, out=d)  # 1 above 0
     if alpha != 1:
@@ -367,7 +363,7 @@ def _softplus_ops(x: Tensor, beta: float, threshold: float) -> Tensor:
     return WHERE(scaled > threshold, x, curved)  # type: ignore[no-any-return]
 
 
-def _softplus_grad_ops(x: Tensor, g: Tensor, beta: float, threshold: float) -> Tensor:
+def _softplus_grad_ops(x: Tensor, g: Tensor, beta: float, threshold: float) -> Any:
     scaled = x * beta
     return g * WHERE(scaled > threshold, 1, sigmoid(scaled))
 
@@ -388,7 +384,7 @@ def softplus(input: Tensor, beta: float = 1, threshold: float = 20) -> Tensor:
 HARDTANH = Op(
     "hardtanh",
     "elementwise",
-    lambda x, low, high: np.clip(x, low, high),
+    lambda x, low, high: x.clip(low, high),
     lambda x, low, high: x,
     vjp=(lambda s, g: WHERE((s.x <= s["low"]) | (s.x >= s["high"]), 0, g),),
     saves="x",

@@ -12,10 +12,10 @@ from ganglion.errors import ArgumentError, DTypeError
 from ganglion.ops.elementwise import (
     BOOLS,
     Array,
-    Operand,
     binary,
     joined,
     of_two,
+    unary,
 )
 from ganglion.ops.movement import cast, zeros_of
 from ganglion.ops.record import Op, Saved, into
@@ -23,6 +23,7 @@ from ganglion.ops.select import WHERE
 from ganglion.shapes import Meta
 
 if TYPE_CHECKING:
+    from ganglion.ops.elementwise import Operand
     from ganglion.tensor import Tensor
 
 
@@ -61,7 +62,7 @@ DIV = binary(
     "xy",
     promote="float",
 )
-NEG = Op("neg", "elementwise", np.negative, _negated, vjp=(lambda s, g: -g,))
+NEG = unary("neg", np.negative, lambda s, g: -g, promote="none", infer=_negated)
 
 
 def _scaled(name: str, input: Any, other: Any, alpha: float) -> Any:
@@ -90,7 +91,7 @@ def _is_bool(x: Any) -> bool:
     return x is True or x is False or (hasattr(x, "_data") and x._data.dtype in BOOLS)
 
 
-def sub(input: Tensor, other: Operand, *, alpha: float = 1, out: Tensor | None = None) -> Tensor:
+def sub(input: Operand, other: Operand, *, alpha: float = 1, out: Tensor | None = None) -> Tensor:
     """``input - alpha * other``."""
     if _is_bool(input) != _is_bool(other):
         raise DTypeError(
@@ -104,7 +105,7 @@ def sub(input: Tensor, other: Operand, *, alpha: float = 1, out: Tensor | None =
 
 def rsub(input: Tensor, other: Operand, *, alpha: float = 1) -> Tensor:
     """``other - alpha * input``."""
-    return sub(other, input, alpha=alpha)  # type: ignore[arg-type]
+    return sub(other, input, alpha=alpha)
 
 
 mul = of_two(MUL, "``input * other``.")
@@ -171,9 +172,7 @@ def _no_slope(s: Saved, g: Tensor) -> Tensor:
     return zeros_of(g)
 
 
-FLOOR_DIVIDE = binary(
-    "floor_divide", _integers_checked(np.floor_divide), _no_slope, _no_slope
-)
+FLOOR_DIVIDE = binary("floor_divide", _integers_checked(np.floor_divide), _no_slope, _no_slope)
 TRUNC_DIVIDE = binary("trunc_divide", _integers_checked(_truncated), _no_slope, _no_slope)
 REMAINDER = binary(
     "remainder",
@@ -198,7 +197,7 @@ fmod = of_two(FMOD, "The remainder with the sign of ``input`` (as C's).")
 
 # --- ** -------------------------------------------------------------------------------------------
 
-_POWERS = {
+_POWERS: dict[float, Any] = {
     0.5: np.sqrt,
     1: np.positive,
     2: np.square,
@@ -231,7 +230,7 @@ def _integer_power(x: Any, y: Any) -> Any:
     return np.where(np.less(y, 0), small, out).astype(out.dtype)
 
 
-def _power_base(s: Saved, g: Tensor) -> Tensor:
+def _power_base(s: Saved, g: Tensor) -> Any:
     x, y = s.x, s.y
     if not isinstance(y, (int, float)):
         return g * WHERE(y == 0, 0, y * x ** (y - 1))
@@ -240,7 +239,7 @@ def _power_base(s: Saved, g: Tensor) -> Tensor:
     return g * x * 2 if y == 2 else g * (y * x ** (y - 1))
 
 
-def _power_exponent(s: Saved, g: Tensor) -> Tensor:
+def _power_exponent(s: Saved, g: Tensor) -> Any:
     x, y = s.x, s.y
     if not isinstance(x, (int, float)):
         return g * WHERE((x == 0) & (y >= 0), 0, s.out * x.log())

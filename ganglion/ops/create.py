@@ -58,7 +58,8 @@ def _line(start: float, end: float, steps: int, dtype: dt.dtype) -> Array:
 
 def _log_line(start: float, end: float, steps: int, base: float, dtype: dt.dtype) -> Array:
     exponents = _spaced(start, end, steps, dtype)
-    return np.power(exponents.dtype.type(base), exponents).astype(dtype.numpy)
+    powers: Array = np.power(exponents.dtype.type(base), exponents)
+    return powers.astype(dtype.numpy)
 
 
 def _constant(name: str, kernel: Any, infer: Any) -> Op:
@@ -72,7 +73,9 @@ LOGSPACE = _constant(
     "logspace", _log_line, lambda start, end, steps, base, dtype: Meta((steps,), dtype)
 )
 EYE = _constant(
-    "eye", lambda n, m, dtype: np.eye(n, m, dtype=dtype.numpy), lambda n, m, dtype: Meta((n, m), dtype)
+    "eye",
+    lambda n, m, dtype: np.eye(n, m, dtype=dtype.numpy),
+    lambda n, m, dtype: Meta((n, m), dtype),
 )
 
 

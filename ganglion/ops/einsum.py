@@ -19,7 +19,7 @@ from ganglion.errors import ArgumentError, ShapeError
 from ganglion.ops.arithmetic import mul
 from ganglion.ops.diagonal import diagonal
 from ganglion.ops.matmul import MATMUL, check_operands
-from ganglion.ops.movement import permute, reshape
+from ganglion.ops.movement import permute, reshape, transpose
 from ganglion.ops.reduce import sum as sum_
 from ganglion.shapes import show
 
@@ -51,11 +51,11 @@ def einsum(equation: Any, *operands: Any) -> Tensor:
             f"einsum(): the equation names {len(inputs)} operands but {len(tensors)} were given"
         )
     check_operands(*tensors)
-    labels = [_name_dims(x, term, i) for i, (x, term) in enumerate(zip(tensors, inputs, strict=True))]
+    labels = list(map(_name_dims, tensors, inputs, range(len(inputs))))
     wanted = _output_labels(labels, output)
     sizes = _sizes(tensors, labels)
     terms = [_prepared(x, names, sizes) for x, names in zip(tensors, labels, strict=True)]
-    return _arranged(_folded(terms, wanted), wanted, sizes)
+    return _arranged(_folded(terms, wanted), wanted)
 
 
 def _is_list(x: Any) -> bool:
@@ -212,20 +212,27 @@ def _meeting(first: Term, second: Term, keep: set[Label]) -> Term:
     if inner:
         product = MATMUL(a, b, tx=tx, ty=ty)
     else:  # a plain product: columns times rows
-        product = mul(permute(a, (0, 2, 1)) if tx else a, permute(b, (0, 2, 1)) if ty else b)
+        product = mul(transpose(a, -2, -1) if tx else a, transpose(b, -2, -1) if ty else b)
     return reshape(product, [n for block in blocks for n in block]), batch + left + right
 
 
 def _matrices(x: Tensor, labels: Labels, groups: tuple[Labels, ...]) -> tuple[Tensor, bool]:
-    """``x`` as (batch, rows, columns), or transposed where that needs no copy."""
+    """``x`` as (batch, rows, columns), or transposed where that needs no copy.
+
+    Without batch labels, as (rows, columns).
+    """
     batch, rows, columns = groups
     turned = labels == batch + columns + rows and bool(rows) and bool(columns)
     if turned:
         rows, columns = columns, rows
     sizes = dict(zip(labels, x._data.shape, strict=True))
-    x = permute(x, [labels.index(label) for label in batch + rows + columns])
+    x = _ordered(x, labels, batch + rows + columns)
     shape = [math.prod(sizes[label] for label in group) for group in (batch, rows, columns)]
-    return reshape(x, shape), turned
+    return reshape(x, shape if batch else shape[1:]), turned
+
+
+def _ordered(x: Tensor, labels: Labels, wanted: Labels) -> Tensor:
+    return x if labels == wanted else permute(x, [labels.index(label) for label in wanted])
 
 
 def _summed(x: Tensor, labels: Labels, keep: set[Label]) -> Term:
@@ -235,7 +242,7 @@ def _summed(x: Tensor, labels: Labels, keep: set[Label]) -> Term:
     return sum_(x, dims), [label for label in labels if label in keep]
 
 
-def _arranged(term: Term, wanted: Labels, sizes: dict[Label, int]) -> Tensor:
+def _arranged(term: Term, wanted: Labels) -> Tensor:
     """The one operand left, summed and in the order of the output."""
     x, labels = _summed(*term, set(wanted))
-    return permute(x, [labels.index(label) for label in wanted])
+    return permute(x, [labels.index(label) for label in wanted])  # never an operand itself

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 import ganglion.dtypes as dt
 from ganglion.dispatch import bind
 from ganglion.errors import ArgumentTypeError
-from ganglion.ops.record import Op, into
+from ganglion.ops.record import Op, Promote, into
 from ganglion.shapes import Meta, Shape, broadcast_shapes
 
 if TYPE_CHECKING:
     from ganglion.tensor import Tensor
 
+    Operand: TypeAlias = Tensor | float
+
 Array = np.ndarray[Any, Any]
-Operand = "Tensor | float"
 Function = Callable[..., "Tensor"]
 
 BOOLS = frozenset({dt.bool_, np.dtype(bool)})
@@ -51,21 +52,34 @@ def compared(*operands: Any, **params: Any) -> Meta:
 # --- records --------------------------------------------------------------------------------------
 
 
-def unary(name: str, kernel: Any, rule: Any, saves: str = "", promote: Any = "float") -> Op:
+def unary(
+    name: str,
+    kernel: Any,
+    rule: Any,
+    saves: str = "",
+    promote: Promote = "float",
+    infer: Any = joined,
+) -> Op:
     """A differentiable op of one operand with its gradient rule."""
-    return Op(name, "elementwise", kernel, joined, vjp=(rule,), saves=saves, promote=promote)
+    return Op(name, "elementwise", kernel, infer, vjp=(rule,), saves=saves, promote=promote)
 
 
 def binary(
-    name: str, kernel: Any, x: Any, y: Any, saves: str = "", promote: Any = "same", infer: Any = joined
+    name: str,
+    kernel: Any,
+    x: Any,
+    y: Any,
+    saves: str = "",
+    promote: Promote = "same",
+    infer: Any = joined,
 ) -> Op:
     """A differentiable op of two operands with its two gradient rules."""
     return Op(name, "elementwise", kernel, infer, vjp=(x, y), saves=saves, promote=promote)
 
 
-def predicate(name: str, kernel: Any, promote: Any = "none") -> Op:
+def predicate(name: str, kernel: Any) -> Op:
     """An op that answers with booleans."""
-    return Op(name, "elementwise", kernel, compared, promote=promote)
+    return Op(name, "elementwise", kernel, compared)
 
 
 # --- public functions -----------------------------------------------------------------------------
@@ -100,7 +114,7 @@ def _named(function: Function, op: Op, doc: str) -> Function:
 # --- kernels --------------------------------------------------------------------------------------
 
 
-def choose(condition: Array, x: Any, y: Any, dtype: np.dtype[Any]) -> Array:
+def choose(condition: Array, x: Any, y: Any, dtype: np.dtype[Any]) -> Any:
     """``np.where`` in ``dtype``; large arrays by bit masks, which do not mind random conditions."""
     x, y = np.asarray(x, dtype), np.asarray(y, dtype)
     if condition.size <= _BRANCHY:

@@ -53,28 +53,28 @@ def polynomial(x: Array, coefficients: Sequence[float]) -> Array:
     return out
 
 
-def _ratio(x: Array, pair: tuple[Sequence[float], Sequence[float]]) -> Array:
+def _ratio(x: Array, pair: tuple[Sequence[float], Sequence[float]]) -> Any:
     return polynomial(x, pair[0]) / polynomial(x, pair[1])
 
 
-def _exp_minus_square(y: Array) -> Array:
+def _exp_minus_square(y: Array) -> Any:
     """``exp(-y^2)``, squaring 4-bit fractions exactly so that large y keep their accuracy."""
     coarse = np.trunc(y * 16) / 16
     return np.exp(-coarse * coarse) * np.exp(-(y - coarse) * (y + coarse))
 
 
-def _erfc_middle(y: Array) -> Array:
+def _erfc_middle(y: Array) -> Any:
     return _exp_minus_square(y) * _ratio(y, _MIDDLE)
 
 
-def _erfc_far(y: Array) -> Array:
+def _erfc_far(y: Array) -> Any:
     y = np.minimum(y, 30)  # erfc is 0 there already
     inverse = 1 / (y * y)
     tail = (_ROOT_PI - inverse * _ratio(inverse, _FAR)) / y
     return _exp_minus_square(y) * tail
 
 
-def _erf_near(x: Array) -> Array:
+def _erf_near(x: Array) -> Any:
     return x * _ratio(x * x, _NEAR)
 
 
@@ -137,9 +137,7 @@ def _density(x: Any) -> Any:
 
 ERF = unary("erf", erf_array, lambda s, g: g * _density(s.x), "x")
 ERFC = unary("erfc", _erfc_array, lambda s, g: -g * _density(s.x), "x")
-ERFINV = unary(
-    "erfinv", _erfinv_array, lambda s, g: g * (s.out * s.out).exp() * (1 / _SLOPE), "o"
-)
+ERFINV = unary("erfinv", _erfinv_array, lambda s, g: g * (s.out * s.out).exp() * (1 / _SLOPE), "o")
 
 erf = of_one(ERF, "The error function, ``2 / sqrt(pi)`` times the integral of ``exp(-t^2)``.")
 erfc = of_one(ERFC, "``1 - erf(input)``, accurate where it is small.")

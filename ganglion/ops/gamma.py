@@ -98,7 +98,7 @@ def _digamma(x: Array) -> Array:
     return np.where(reflected, total - poles, total)
 
 
-def _hurwitz(s: Any, q: Array) -> Array:
+def _hurwitz(s: Any, q: Array) -> Any:
     """``zeta(s, q)``, the sum of ``(q + k) ** -s``: the first terms, then Euler-Maclaurin."""
     total = np.zeros(np.broadcast(s, q).shape)
     while np.any(small := q < _LARGE):
@@ -113,7 +113,7 @@ def _hurwitz(s: Any, q: Array) -> Array:
     return total
 
 
-def _polygamma(x: Array, n: int) -> Array:
+def _polygamma(x: Array, n: int) -> Any:
     if n == 0:
         return _digamma(x)
     if n == 1:
@@ -124,7 +124,7 @@ def _polygamma(x: Array, n: int) -> Array:
     return (-1) ** (n + 1) * math.factorial(n) * found
 
 
-def _trigamma(x: Array) -> Array:
+def _trigamma(x: Array) -> Any:
     reflected = x < 0.5
     found = _hurwitz(2.0, np.where(np.isfinite(x), np.where(reflected, 1 - x, x), 1.0))
     found = np.where(np.isposinf(x), 0.0, np.where(np.isfinite(x), found, np.nan))
@@ -132,17 +132,11 @@ def _trigamma(x: Array) -> Array:
     return np.where(reflected, (math.pi / sine) ** 2 - found, found)
 
 
-LGAMMA = unary("lgamma", _in_double(_lgamma), lambda s, g: g * digamma(s.x), "x")
-DIGAMMA = unary("digamma", _in_double(_digamma), lambda s, g: g * polygamma(1, s.x), "x")
-POLYGAMMA = Op(
-    "polygamma",
-    "elementwise",
-    _in_double(_polygamma),
-    lambda x, n: x,
-    vjp=(lambda s, g: g * polygamma(s["n"] + 1, s.x),),
-    saves="x",
-    promote="float",
+POLYGAMMA: Op = unary(
+    "polygamma", _in_double(_polygamma), lambda s, g: g * POLYGAMMA(s.x, n=s["n"] + 1), "x"
 )
+DIGAMMA = unary("digamma", _in_double(_digamma), lambda s, g: g * POLYGAMMA(s.x, n=1), "x")
+LGAMMA = unary("lgamma", _in_double(_lgamma), lambda s, g: g * DIGAMMA(s.x), "x")
 
 lgamma = of_one(LGAMMA, "The logarithm of ``|gamma(input)|``.")
 digamma = of_one(DIGAMMA, "The derivative of ``lgamma``.")

@@ -144,16 +144,15 @@ def check_operands(first: Tensor, *others: Tensor | None) -> None:
     """Products take tensors of one dtype, and not bools: nothing is promoted."""
     try:
         found = first._data.dtype
-        differs = any([x is not None and x._data.dtype != found for x in others])
+        for x in others:
+            if x is not None and x._data.dtype != found:
+                raise DTypeError(
+                    "expected all tensors of a product to have the same dtype, but got "
+                    f"{first.dtype.name} and {x.dtype.name}; convert one with .to(other.dtype)"
+                )
     except AttributeError:
         given = ", ".join(type(x).__name__ for x in (first, *others))
         raise ArgumentTypeError(f"a matrix product takes tensors, got {given}") from None
-    if differs:
-        names = " and ".join(x.dtype.name for x in (first, *others) if x is not None)
-        raise DTypeError(
-            f"expected all tensors of a product to have the same dtype, but got {names}; "
-            "convert one, e.g. with .to(other.dtype)"
-        )
     if found.itemsize == 1 and first.dtype is dt.bool_:
         raise DTypeError("matrix products of bool tensors are not defined; convert to an integer")
 

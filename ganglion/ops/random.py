@@ -71,9 +71,8 @@ def _mask(state: Array, shape: Shape, dtype: dt.dtype, p: float, scale: float) -
     mask = rng.bernoulli_mask(*_key(state), p, math.prod(shape)).reshape(shape)
     if dtype is dt.bool_:
         return mask
-    if dtype.is_floating_point:
-        return np.multiply(mask, _drawn(dtype).type(scale)).astype(dtype.numpy, copy=False)
-    return mask.astype(dtype.numpy)
+    values = np.multiply(mask, _drawn(dtype).type(scale)) if dtype.is_floating_point else mask
+    return values.astype(dtype.numpy, copy=False)
 
 
 def _coins(state: Array, p: Array) -> Array:
@@ -112,14 +111,16 @@ def _with_replacement(key: tuple[int, int], rows: Array, count: int) -> Array:
     draws = rng.uniform(*key, len(rows) * count, np.float64).reshape(-1, count) * totals[:, -1:]
     found = [np.searchsorted(t, d, side="right") for t, d in zip(totals, draws, strict=True)]
     last = rows.shape[1] - 1 - (rows[:, ::-1] > 0).argmax(axis=1)
-    return np.minimum(np.stack(found), last[:, None])
+    capped: Array = np.minimum(np.stack(found), last[:, None])
+    return capped
 
 
 def _without_replacement(key: tuple[int, int], rows: Array, count: int) -> Array:
     """The first to arrive of exponential waiting times (Efraimidis and Spirakis 2006)."""
     waits = -np.log1p(-rng.uniform(*key, rows.size, np.float64)).reshape(rows.shape)
     arrivals = np.where(rows > 0, waits / np.where(rows > 0, rows, 1), np.inf)
-    return np.argsort(arrivals, axis=1, kind="stable")[:, :count]
+    order: Array = np.argsort(arrivals, axis=1, kind="stable")
+    return order[:, :count]
 
 
 def _advance(state: Array) -> Array:
@@ -279,9 +280,7 @@ def _integers_between(
         limits = dt.iinfo(dtype)
         if low < limits.min or high - 1 > limits.max:
             raise ArgumentError(f"integers in [{low}, {high}) do not fit {dtype.name}")
-    return draw(
-        RANDOM_INTEGERS, generator, shape=shape, dtype=dtype, low=int(low), high=int(high)
-    )
+    return draw(RANDOM_INTEGERS, generator, shape=shape, dtype=dtype, low=int(low), high=int(high))
 
 
 def randperm(
@@ -413,8 +412,7 @@ def uniform_(
     """Fill with uniform floats in [from, to)."""
     if from_ > to:
         raise ArgumentError(
-            "uniform_ expects to return a [from, to) range, but found "
-            f"from={from_} > to={to}"
+            f"uniform_ expects to return a [from, to) range, but found from={from_} > to={to}"
         )
     d = _floating(input.dtype, "uniform_")
     shape, low, high = input._data.shape, float(from_), float(to)

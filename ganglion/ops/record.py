@@ -6,15 +6,15 @@ An op is one record; eager execution, gradients, tracing and compiled code all f
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from ganglion.dispatch import bind, write
-from ganglion.dtypes import dtype
+from ganglion.dispatch import mode, write
 from ganglion.errors import AutogradError, ShapeError
 from ganglion.shapes import Shape, show
 
 if TYPE_CHECKING:
+    from ganglion.autograd.tape import Node
     from ganglion.tensor import Tensor
 
 Kernel = Callable[..., Any]
@@ -26,6 +26,15 @@ Promote = Literal["none", "same", "float"]
 Runs = Literal["native", "host", "eager-only"]
 
 OPS: dict[str, Op] = {}
+
+LETTERS = "xyzw"
+OUTPUTS = 1 << 62  # the bit for the outputs; input i has bit i
+
+
+def _bits(saves: str) -> int:
+    """What rules read, as bits: ``"xo"`` is input 0 and the outputs, ``*`` all inputs."""
+    inputs = OUTPUTS - 1 if "*" in saves else sum(1 << LETTERS.index(c) for c in saves if c != "o")
+    return inputs | (OUTPUTS if "o" in saves else 0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,7 +54,7 @@ class Op:
     kernel: Kernel
     infer: Infer
     vjp: tuple[Rule | None, ...] | JointRule | None = None
-    saves: str = ""
+    saves: str | tuple[str, ...] = ""  # one for all rules, or one per rule
     promote: Promote = "none"  # "same": inputs meet in one dtype; "float": a floating one
     keeps: tuple[int, ...] = ()  # inputs that promotion leaves alone, such as conditions
     outputs: int = 1
@@ -58,14 +67,18 @@ class Op:
     flops: Callable[..., int] | None = None  # of (*metas, **params); else one per output element
     vjp_takes_none: bool = False  # a joint rule that wants None for outputs without gradient
     runs: Runs = "native"  # where it may run compiled
+    reads: int | tuple[int, ...] = field(init=False)  # ``saves`` as bits
 
     def __post_init__(self) -> None:
+        each = isinstance(self.saves, tuple)
+        reads = tuple(map(_bits, self.saves)) if each else _bits(self.saves)
+        object.__setattr__(self, "reads", reads)
         if self.name in OPS:
             raise ValueError(f"op '{self.name}' is defined twice")
         OPS[self.name] = self
 
     def __call__(self, *inputs: Any, **params: Any) -> Any:
-        return bind(self, inputs, params)
+        return mode.listener.bind(self, inputs, params)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return OPS.__getitem__, (self.name,)
@@ -77,47 +90,60 @@ class Op:
 class Saved:
     """What a gradient rule may look at: saved inputs and outputs, shapes, dtypes, params."""
 
-    __slots__ = ("_get", "dtypes", "needs", "params", "shapes")
+    __slots__ = ("_create", "_edges", "node")
 
-    def __init__(
-        self,
-        params: Mapping[str, Any],
-        shapes: Sequence[Shape],
-        dtypes: Sequence[dtype | None],
-        needs: Sequence[bool],
-        get: Callable[[str], Any],
-    ) -> None:
-        self.params, self.needs, self._get = params, needs, get
-        self.shapes, self.dtypes = shapes, dtypes  # of the inputs; () and None for numbers
+    def __init__(self, node: Node, edges: Sequence[Any], create: bool) -> None:
+        self.node, self._edges, self._create = node, edges, create
 
     def __getitem__(self, name: str) -> Any:
-        return self.params[name]
+        return self.node.params[name]
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        return self.node.params
+
+    @property
+    def shapes(self) -> Sequence[Shape]:
+        """Shapes of the inputs; () for numbers."""
+        return self.node.shapes
+
+    @property
+    def dtypes(self) -> Sequence[Any]:
+        """NumPy dtypes of the inputs; None for numbers."""
+        return self.node.dtypes
+
+    @property
+    def needs(self) -> tuple[bool, ...]:
+        """For each input whether its gradient is wanted."""
+        return tuple([e is not None for e in self._edges])
 
     @property
     def x(self) -> Any:
-        return self._get("x")
+        return self.node.saved_input(0, self._create)
 
     @property
     def y(self) -> Any:
-        return self._get("y")
+        return self.node.saved_input(1, self._create)
 
     @property
     def z(self) -> Any:
-        return self._get("z")
+        return self.node.saved_input(2, self._create)
 
     @property
     def w(self) -> Any:
-        return self._get("w")
+        return self.node.saved_input(3, self._create)
 
     @property
     def out(self) -> Any:
         """The output, or the tuple of outputs."""
-        return self._get("o")
+        if self.node.op.outputs == 1:
+            return self.node.saved_output(0, self._create)
+        return tuple([self.node.saved_output(i, self._create) for i in range(self.node.op.outputs)])
 
     @property
-    def inputs(self) -> Any:
+    def inputs(self) -> tuple[Any, ...]:
         """All inputs (ops that save ``*``)."""
-        return self._get("*")
+        return tuple([self.node.saved_input(i, self._create) for i in range(len(self._edges))])
 
 
 def into(out: Tensor | None, value: Tensor) -> Tensor:

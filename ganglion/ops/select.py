@@ -11,19 +11,20 @@ import ganglion.dtypes as dt
 from ganglion.dispatch import mode, write
 from ganglion.errors import ArgumentError, DTypeError, ShapeError
 from ganglion.ops.create import full
-from ganglion.ops.elementwise import BOOLS, Array, Operand, binary, choose, joined, of_two, shape_of
+from ganglion.ops.elementwise import BOOLS, Array, binary, choose, joined, of_two, shape_of
 from ganglion.ops.movement import cast, expand, zeros_of
 from ganglion.ops.record import Op, Saved, into
 from ganglion.shapes import Meta, broadcast_shapes
 
 if TYPE_CHECKING:
+    from ganglion.ops.elementwise import Operand
     from ganglion.tensor import Tensor
 
 
 # --- where ----------------------------------------------------------------------------------------
 
 
-def _where_array(condition: Array, x: Any, y: Any) -> Array:
+def _where_array(condition: Array, x: Any, y: Any) -> Any:
     return choose(condition, x, y, np.result_type(x, y))
 
 
@@ -37,7 +38,7 @@ def _infer_where(condition: Meta, x: Any, y: Any) -> Meta:
     return Meta(broadcast_shapes(condition.shape, shape_of(x), shape_of(y)), values.dtype)
 
 
-WHERE = Op(
+WHERE: Op = Op(
     "where",
     "elementwise",
     _where_array,
@@ -80,7 +81,7 @@ def masked_fill(input: Tensor, mask: Tensor, value: Operand) -> Tensor:
         raise DTypeError(
             f"masked_fill only supports boolean masks, but got mask with dtype {mask.dtype.name}"
         )
-    if hasattr(value, "_data"):
+    if not isinstance(value, (int, float)):
         value = cast(_single("masked_fill", value), input.dtype)
     elif not input.dtype.is_floating_point:
         value = full((), value, dtype=input.dtype)
@@ -102,7 +103,7 @@ def _single(name: str, value: Tensor) -> Tensor:
 def _extreme(name: str, kernel: Any, sign: int) -> Op:
     """The winner takes the gradient; a tie is shared."""
 
-    def share(g: Tensor, mine: Any, other: Any) -> Tensor:
+    def share(g: Tensor, mine: Any, other: Any) -> Any:
         loses = mine < other if sign > 0 else mine > other
         return WHERE(mine == other, g / 2, g).masked_fill(loses, 0)
 
@@ -119,7 +120,7 @@ def _extreme_number(name: str, kernel: Any, sign: int) -> Op:
     """Numbers win over NaN, and a tie goes to the first."""
 
     def first(x: Any, y: Any) -> Any:
-        return ((x >= y) if sign > 0 else (x <= y)) | (y != y)  # noqa: PLR0124 - NaN
+        return ((x >= y) if sign > 0 else (x <= y)) | (y != y)  # the last: is NaN
 
     return binary(
         name,
@@ -159,19 +160,19 @@ def _infer_clamp(x: Meta, low: Any, high: Any) -> Meta:
     return joined(x, *(b for b in (low, high) if b is not None))
 
 
-def _inside(s: Saved, g: Tensor) -> Tensor:
+def _inside(s: Saved, g: Tensor) -> Any:
     """Where neither bound cut."""
     x, low, high = s.x, s.y, s.z
     kept = x <= high if low is None else x >= low
     return WHERE(kept if low is None or high is None else kept & (x <= high), g, 0)
 
 
-def _below(s: Saved, g: Tensor) -> Tensor:
+def _below(s: Saved, g: Tensor) -> Any:
     x, low, high = s.x, s.y, s.z
     return WHERE(x < low if high is None else (x < low) & (low < high), g, 0)
 
 
-def _above(s: Saved, g: Tensor) -> Tensor:
+def _above(s: Saved, g: Tensor) -> Any:
     x, low, high = s.x, s.y, s.z
     return WHERE(x > high if low is None else (x > high) | (low > high), g, 0)
 
@@ -239,9 +240,9 @@ def _store(target: Tensor, value: Tensor) -> Tensor:
 
 def fill_(input: Tensor, value: Operand) -> Tensor:
     """Fill with one value (a number or 0-d tensor), in place."""
-    if hasattr(value, "_data"):
-        return _store(input, cast(_single("fill_", value), input.dtype))
-    return _store(input, full((), value, dtype=input.dtype))
+    if isinstance(value, (int, float)):
+        return _store(input, full((), value, dtype=input.dtype))
+    return _store(input, cast(_single("fill_", value), input.dtype))
 
 
 def zero_(input: Tensor) -> Tensor:
@@ -251,7 +252,7 @@ def zero_(input: Tensor) -> Tensor:
 
 def copy_(input: Tensor, src: Operand, non_blocking: bool = False) -> Tensor:
     """Store ``src``, broadcast and converted, in place."""
-    if not hasattr(src, "_data"):
+    if isinstance(src, (int, float)):
         return fill_(input, src)
     return _store(input, src if src.dtype is input.dtype else cast(src, input.dtype))
 

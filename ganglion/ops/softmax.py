@@ -20,8 +20,9 @@ Array = np.ndarray[Any, Any]
 
 
 def _shifted(x: Array, dim: int) -> Array:
+    """``x`` minus its largest along ``dim``, in row-major order."""
     top = np.maximum.reduce(x, axis=dim, keepdims=True, initial=-np.inf)
-    return np.subtract(x, top)
+    return np.subtract(x, top, order="C")
 
 
 def _softmax_array(x: Array, dim: int) -> Array:
@@ -103,40 +104,59 @@ def log_softmax(
 # --- cross-entropy of (rows, classes) logits with class indices -----------------------------------
 
 
-def _picked(x: Array, target: Array, ignore: int) -> tuple[Array, Array]:
-    """Row numbers that count, and their classes; an error for classes out of range."""
-    rows = np.flatnonzero(target != ignore)
-    classes = target[rows]
-    if classes.size and not 0 <= classes.min() <= classes.max() < x.shape[1]:
-        bad = classes[(classes < 0) | (classes >= x.shape[1])][0]
+def _places(x: Array, target: Array, ignore: int) -> tuple[Array, Array | None]:
+    """Where each row's class lies in the flat scores, and which rows count (None: all).
+
+    An ignored row points at its first class. Classes out of range are an error.
+    """
+    rows, classes = x.shape
+    starts = np.arange(0, rows * classes, classes)
+    # seen as unsigned, negative classes are large
+    if not rows or np.maximum.reduce(target.view(_UNSIGNED[target.itemsize])) < classes:
+        if not 0 <= ignore < classes or not rows:
+            return starts + target, None
+    counted = target != ignore
+    bad = counted & ((target < 0) | (target >= classes))
+    if bad.any():
         raise IndexingError(
-            f"Target {bad} is out of bounds: class indices must lie in [0, {x.shape[1] - 1}] for "
-            f"input of shape {show(x.shape)} (or equal ignore_index {ignore})"
+            f"Target {target[bad][0]} is out of bounds: class indices must lie in "
+            f"[0, {classes - 1}] for input of shape {show(x.shape)} (or equal ignore_index {ignore})"
         )
-    return rows, classes
+    return starts + np.where(counted, target, 0), counted
+
+
+_UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
 
 def _cross_entropy_array(x: Array, target: Array, ignore: int, reduction: str) -> Array:
     shifted = _shifted(x, 1)
-    rows, classes = _picked(x, target, ignore)
-    losses = np.zeros(len(x), x.dtype)
-    log_sum = np.log(np.add.reduce(np.exp(shifted), axis=1))
-    losses[rows] = log_sum[rows] - shifted[rows, classes]
+    places, counted = _places(x, target, ignore)
+    losses = np.log(np.add.reduce(np.exp(shifted), axis=1))
+    losses -= shifted.reshape(-1).take(places)
+    if counted is not None:
+        losses[~counted] = 0
     if reduction == "none":
         return losses
-    total = np.add.reduce(losses, dtype=x.dtype)
-    return np.asarray(total if reduction == "sum" else total / x.dtype.type(len(rows)), x.dtype)
+    total = np.add.reduce(losses)
+    if reduction == "mean":
+        total = total / total.dtype.type(_count(x, counted))
+    return np.asarray(total)
+
+
+def _count(x: Array, counted: Array | None) -> int:
+    return len(x) if counted is None else int(np.count_nonzero(counted))
 
 
 def _cross_entropy_grad_array(
     x: Array, target: Array, g: Array, ignore: int, reduction: str
 ) -> Array:
     out = _softmax_array(x, 1)
-    rows, classes = _picked(x, target, ignore)
-    out[rows, classes] -= 1
-    if len(rows) != len(x):
-        out[target == ignore] = 0
-    scale = g / x.dtype.type(len(rows)) if reduction == "mean" else g
+    places, counted = _places(x, target, ignore)
+    flat = out.reshape(-1)
+    flat[places] -= 1
+    if counted is not None:
+        out[~counted] = 0
+    scale = g / g.dtype.type(_count(x, counted)) if reduction == "mean" else g
     out *= scale[:, None] if reduction == "none" else scale
     return out
 

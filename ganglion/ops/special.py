@@ -92,10 +92,10 @@ def _xlogy(x: Any, y: Any) -> Any:
     return np.where(np.equal(x, 0) & ~np.isnan(y), 0, x * log).astype(log.dtype)
 
 
-XLOGY = binary(
+XLOGY: Op = binary(
     "xlogy",
     _xlogy,
-    lambda s, g: WHERE((s.x == 0) & (s.y <= 0), 0, xlogy(g, s.y)),
+    lambda s, g: WHERE((s.x == 0) & (s.y <= 0), 0, XLOGY(g, s.y)),
     lambda s, g: g * s.x / s.y,
     "xy",
     promote="float",
@@ -107,7 +107,7 @@ xlogy = of_two(XLOGY, "``input * log(other)``; 0 where ``input`` is 0.")
 # --- one variable ---------------------------------------------------------------------------------
 
 
-def _logit(x: Array, eps: float | None) -> Array:
+def _logit(x: Array, eps: float | None) -> Any:
     if eps is not None:
         x = x.clip(eps, 1 - eps)
     return np.log(x / (1 - x))
@@ -136,7 +136,7 @@ def logit(input: Tensor, eps: float | None = None, *, out: Tensor | None = None)
     return into(out, LOGIT(input, eps=eps))
 
 
-def _sinc_rule(s: Saved, g: Tensor) -> Tensor:
+def _sinc_rule(s: Saved, g: Tensor) -> Any:
     angle = s.x * math.pi
     slope = (angle * angle.cos() - angle.sin()) / (angle * s.x)
     return g * WHERE(s.x == 0, 0, slope)

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from ganglion.tensor import Tensor
 
 Array = np.ndarray[Any, Any]
-BLOCK = 16384  # elements of each slot worked on at a time: all of them stay in the L2 cache
+BLOCK = 65536  # elements worked on at a time: few enough to stay in the caches between passes
+SMALL = 4096  # elements below which cutting into blocks costs more than it saves
 
 
 class _Scratch(threading.local):
@@ -38,18 +39,17 @@ class _Scratch(threading.local):
 _scratch = _Scratch()
 
 
-def _blocks(*arrays: Array | None) -> Iterator[tuple[Any, ...]]:
-    """Aligned flat blocks of arrays of one shape, then two scratch blocks of the same length."""
-    present = [a for a in arrays if a is not None]
-    if not all(a.flags.c_contiguous for a in present):
-        yield (*arrays, np.empty_like(present[0]), np.empty_like(present[0]))
+def _blocks(p: Array, *slots: Array | None) -> Iterator[tuple[Any, ...]]:
+    """Aligned blocks of arrays of one shape, then two scratch blocks of the same length.
+
+    Small arrays, and those that are not contiguous, are one block as they are.
+    """
+    size, arrays = p.size, (p, *slots)
+    if size <= SMALL or not all([a is None or a.flags.c_contiguous for a in arrays]):
+        yield (*arrays, np.empty_like(p), np.empty_like(p))
         return
     flat = [None if a is None else a.reshape(-1) for a in arrays]
-    s, t = _scratch.of(present[0].dtype)
-    size = present[0].size
-    if size <= BLOCK:
-        yield (*flat, s[:size], t[:size])
-        return
+    s, t = _scratch.of(p.dtype)
     for start in range(0, size, BLOCK):
         stop = min(start + BLOCK, size)
         cut = [None if a is None else a[start:stop] for a in flat]
@@ -152,23 +152,22 @@ SGD_MOMENTUM = _update("sgd_momentum_update", _sgd_array, (0, 2), _sgd_ops, 4)
 # --- Adam and AdamW -------------------------------------------------------------------------------
 
 
-def _corrections(step: Array, beta1: float, beta2: float, lr: float) -> tuple[float, float]:
-    """-(step size) and sqrt(1 - beta2^t)."""
-    t = float(step)
-    return -lr / (1 - beta1**t), float((1 - beta2**t) ** 0.5)
-
-
 def _adam_array(
     p: Array, g: Array, m: Array, v: Array, step: Array, top: Array | None, lr: float,
     beta1: float, beta2: float, eps: float, wd: float, *, decoupled: bool, maximize: bool,
 ) -> Any:  # fmt: skip
     step += 1
-    size, root = _corrections(step, beta1, beta2, lr)
+    taken = float(step)
+    root = (1 - beta2**taken) ** 0.5
+    # m / (sqrt(v) / root + eps) = root * m / (sqrt(v) + eps * root): one pass less
+    size, eps = -lr * root / (1 - beta1**taken), eps * root
     for p_, g_, m_, v_, top_, s, t in _blocks(p, g, m, v, top):
         if decoupled and wd:
             p_ *= 1 - lr * wd
         d = _directed(g_, p_, 0 if decoupled else wd, maximize, s)
-        m_ += np.multiply(np.subtract(d, m_, out=t), 1 - beta1, out=t)
+        np.subtract(d, m_, out=t)
+        t *= 1 - beta1
+        m_ += t
         np.multiply(d, d, out=t)
         t *= 1 - beta2
         v_ *= beta2
@@ -176,7 +175,6 @@ def _adam_array(
         if top_ is not None:
             np.maximum(top_, v_, out=top_)
         np.sqrt(v_ if top_ is None else top_, out=t)
-        t /= root
         t += eps
         np.divide(m_, t, out=t)
         t *= size

@@ -9,8 +9,9 @@ from typing import Any
 
 from ganglion.errors import ArgumentError, ArgumentTypeError, CheckpointError
 from ganglion.gradmode import enable_grad, no_grad
+from ganglion.history import Handle
 from ganglion.shapes import show
-from ganglion.tensor import Handle, Tensor
+from ganglion.tensor import Tensor
 
 Group = dict[str, Any]
 Closure = Callable[[], Any]

@@ -104,13 +104,19 @@ def collect(trainer: Trainer) -> Tree:
         "random": {
             "ganglion": boundary.random,
             "python": random.getstate(),
-            "numpy": np.random.get_state(legacy=False),  # noqa: NPY002 - users may use it
+            "numpy": _numpy_state(),
         },
         "loaders": boundary.loaders,
         "state": asdict(trainer.state),
         "best": trainer.best_weights,
         "identity": identity(trainer),
     }
+
+
+def _numpy_state() -> tuple[Any, ...]:
+    """The state of NumPy's global generator in plain values."""
+    name, key, *rest = np.random.get_state()  # noqa: NPY002 - users' code may draw from it
+    return name, np.asarray(key).tolist(), *rest
 
 
 KEYS: Final = frozenset(

@@ -50,8 +50,9 @@ class RunFolder:
 
         config: nested plain values for config.toml; record: facts for run.json.
         """
-        if not name or Path(name).name != name:
+        if name in {"", ".", ".."} or Path(name).name != name:
             raise ArgumentError(f"a run's name must be that of one folder, got {name!r}")
+        texts = dump_toml(config), _json(record or {})
         Path(root).mkdir(parents=True, exist_ok=True)
         for number in count(1):
             folder = cls(Path(root) / f"{name}-{number}")
@@ -60,7 +61,7 @@ class RunFolder:
                 break
             except FileExistsError:
                 continue
-        return folder._filled(config, record or {})
+        return folder._filled(*texts)
 
     @classmethod
     def at(
@@ -73,18 +74,18 @@ class RunFolder:
 
         Errors: ``ArgumentError`` for a folder that holds something else.
         """
-        folder = cls(path)
+        folder, texts = cls(path), (dump_toml(config), _json(record or {}))
         folder.path.mkdir(parents=True, exist_ok=True)
         if not folder.missing():
             return folder
         ours = {*_MARKS, *folder._leftovers()}  # of a process killed right here
         if any(found.name not in ours for found in folder.path.iterdir()):
             raise ArgumentError(f"{path} is no run folder and not empty; choose another one")
-        return folder._filled(config, record or {})
+        return folder._filled(*texts)
 
-    def _filled(self, config: Mapping[str, Any], record: Mapping[str, Any]) -> Self:
-        self._write("config.toml", dump_toml(config))
-        self._write("run.json", _json(record))
+    def _filled(self, config: str, record: str) -> Self:
+        self._write("config.toml", config)
+        self._write("run.json", record)
         return self
 
     @classmethod
@@ -148,17 +149,16 @@ class RunFolder:
         self._write("run.json", _json({**self.record(), **facts}))
 
     def weights(self, checkpoint: str = "best") -> dict[str, Tensor]:
-        """The model's state in checkpoint "best" or "last"; ``NotFoundError`` before there is one.
-
-        With ``trainer.history`` and the rest, the whole checkpoint is ``serialize.load(path)``.
-        """
+        """The model's state in "best" or "last"; ``NotFoundError`` when it is not written yet."""
         path = {"best": self.best, "last": self.last}[checkpoint]
         if not path.is_file():
             raise NotFoundError(
                 f"{self.path} has no {path.name} yet: no epoch was finished. Resume the run first."
             )
-        model: dict[str, Tensor] = load(path)["model"]
-        return model
+        tree = load(path)
+        if not isinstance(tree, dict) or not isinstance(tree.get("model"), dict):
+            raise CheckpointError(f"{path} is no checkpoint of a Trainer: it has no 'model'")
+        return dict(tree["model"])
 
     # --- metrics.csv --------------------------------------------------------------------------
 

@@ -140,15 +140,15 @@ class Trainer:
             batching.training_loader(train, batch_size, self.seed),
             None if valid is None else batching.plain_loader(valid, None),
         )
-        self._prepare(loaders, epochs, resume, allow_different)
-        outcome = Outcome.FAILED
-        try:
-            with self._ctrl_c:
+        with self._ctrl_c:
+            self._prepare(loaders, epochs, resume, allow_different)
+            outcome = Outcome.FAILED
+            try:
                 self._emit("on_fit_start")
                 outcome = self._loop()
                 self._keeper.save_last()
-        finally:
-            result = self._finish(outcome)
+            finally:
+                result = self._finish(outcome)
         return result
 
     def evaluate(self, data: Any, batch_size: int | None = None) -> dict[str, Any]:

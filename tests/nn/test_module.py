@@ -220,6 +220,13 @@ def test_wrong_input_size_names_both_sizes():
         nn.Linear(128, 10)(gg.zeros(32, 64))
 
 
+def test_errors_name_the_path_of_the_module():
+    outer = nn.Sequential(nn.Identity(), nn.Sequential(nn.Linear(2, 3), nn.Linear(4, 5)))
+    with pytest.raises(RuntimeError) as caught:
+        outer(gg.zeros(1, 2))
+    assert caught.value.__notes__ == ["in module '1.1' of Sequential"]
+
+
 def test_dropout_only_acts_in_training():
     gg.manual_seed(0)
     drop, x = nn.Dropout(0.25), gg.ones(20_000)

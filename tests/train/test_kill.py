@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ganglion.serialize import load
+from ganglion.train import RunFolder
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = Path(__file__).with_name("program.py")
@@ -26,9 +27,10 @@ MOMENTS = [
     "batch:10",  # the loader makes a batch
     "updated:9",  # the parameters are updated, and nothing else
     "step:14",  # between two checkpoints
+    "step:17",  # after the epoch that will be the best
     "forward:21",  # validation of the third epoch
     "epoch:2",  # after validation, before best and metrics.csv
-    "append:2",  # half of a row is written
+    "append:1",  # half of a row is written
 ]
 
 
@@ -60,7 +62,7 @@ def check_same_end(folder, reference):
         ours["state"].pop("seconds")
         theirs["state"].pop("seconds")
         assert ours["state"] == theirs["state"]
-    assert not list(folder.glob(".*.tmp"))
+    assert not RunFolder(folder)._leftovers()
 
 
 def weights(model):
@@ -93,6 +95,20 @@ def test_a_run_survives_several_kills_one_of_them_while_resuming(tmp_path, unint
     statuses = run(*([folder, "--resume", "--kill", kill] for kill in kills), [folder, "--resume"])
     assert statuses == [KILLED, KILLED, KILLED, 0]
     check_same_end(folder, uninterrupted)
+
+
+def test_rows_are_whole_while_a_resumed_run_goes_on(tmp_path, uninterrupted):
+    folder = tmp_path / "run"
+    assert run([folder, "--kill", "append:1"], [folder, "--resume", "--kill", "step:1"]) == [
+        KILLED,
+        KILLED,
+    ]
+    rows = (folder / "metrics.csv").read_text().splitlines()
+    assert rows == (uninterrupted / "metrics.csv").read_text().splitlines()[:2]
+
+
+def test_the_best_epoch_of_this_program_is_not_the_last(uninterrupted):
+    assert load(uninterrupted / "last.safetensors")["state"]["best_epoch"] == 2
 
 
 def test_resuming_a_finished_run_changes_nothing(tmp_path, uninterrupted):

@@ -31,15 +31,21 @@ CALLS = [
 ]
 WITH_INPLACE = ("relu", "leaky_relu", "elu", "silu", "mish", "hardtanh", "relu6", "hardswish")
 
+
+def rough(name):
+    """PyTorch rounds the slope 1/6 of hardsigmoid to float32."""
+    return 1e4 if name == "hardsigmoid" else 1
+
+
 SAMPLES = [
     sample
     for name, kwargs in CALLS
     for sample in (
-        Sample(f"{F}.{name}", t(5, 6, low=-4, high=4), **kwargs),
-        Sample(f"{F}.{name}", t(40, 30, low=-9, high=9), **kwargs),
-        Sample(f"{F}.{name}", t(), **kwargs),
+        Sample(f"{F}.{name}", t(5, 6, low=-4, high=4), tolerance=rough(name), **kwargs),
+        Sample(f"{F}.{name}", t(40, 30, low=-9, high=9), tolerance=rough(name), **kwargs),
+        Sample(f"{F}.{name}", t(), tolerance=rough(name), **kwargs),
         Sample(f"{F}.{name}", t(0, 2), **kwargs),
-        Sample(f"{F}.{name}", KINKS, smooth=False, dtypes=SINGLES, **kwargs),
+        Sample(f"{F}.{name}", KINKS, smooth=False, dtypes=SINGLES, tolerance=rough(name), **kwargs),
         Sample(f"{F}.{name}", FAR, dtypes=("float64",), **kwargs),
     )
 ]
@@ -49,7 +55,7 @@ SAMPLES += [
     Sample("relu_", t(3), dtypes=INTEGERS),
     Sample("Tensor.relu_", t(3, 4)),
     Sample(lambda lib, x: (x * 2).relu_().tanh(), t(3, 4)),
-    Sample(lambda lib, x: lib.exp(x).sigmoid_().tanh_(), t(3, 4)),
+    Sample(lambda lib, x: ((x * 2).sigmoid_() + x).tanh_(), t(3, 4)),
 ]
 
 VALUE = {"error": ValueError, "torch_error": RuntimeError}

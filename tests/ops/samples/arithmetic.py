@@ -19,7 +19,7 @@ def operated(function, *inputs, **options):
 ABOVE = {"low": 0.5, "high": 3}  # away from 0; integers 1 to 3
 BASE = {"low": 0.2, "high": 2.5}
 SPECIAL = values([0.0, -0.0, 1, -1.5, 3, inf, -inf, nan])
-INTEGER = ("uint8", "int8", "int64")
+AROUND = {"low": -7, "high": 7, "grad": False}
 
 BASIC = [
     sample
@@ -31,7 +31,9 @@ BASIC = [
         Sample(name, t(0, 3), t(3)),
         Sample(name, t(2, 3), 3, dtypes=NUMBERS),
         Sample(name, t(2, 3), 2.5, dtypes=NUMBERS),
-        Sample(name, t(3), t(3, dtype="float64", **ABOVE), dtypes=ALL if name != "sub" else NUMBERS),
+        Sample(
+            name, t(3), t(3, dtype="float64", **ABOVE), dtypes=ALL if name != "sub" else NUMBERS
+        ),
         Sample(name, t(3), t(dtype="float64", **ABOVE), dtypes=NUMBERS),
         Sample(name, t(3), t(3, dtype="int16", **ABOVE), dtypes=NUMBERS),
         Sample(name, t(3, grad=False), t(3, grad=False, **ABOVE), out=t(3, grad=False)),
@@ -79,11 +81,11 @@ OPERATORS += [
     sample
     for function in (operator.floordiv, operator.mod)
     for sample in (
-        operated(function, t(9, low=-7, high=7), t(9, **ABOVE), dtypes=NUMBERS),
-        operated(function, t(9, low=-7, high=7), 2, dtypes=NUMBERS),
-        operated(function, t(9, low=-7, high=7), 1.5, dtypes=NUMBERS),
-        operated(function, 7, t(9, **ABOVE), dtypes=NUMBERS),
-        operated(function, t(9), -0.7),
+        operated(function, t(9, **AROUND), t(9, grad=False, **ABOVE), dtypes=NUMBERS),
+        operated(function, t(9, **AROUND), 2, dtypes=NUMBERS),
+        operated(function, t(9, **AROUND), 1.5, dtypes=NUMBERS),
+        operated(function, 7, t(9, grad=False, **ABOVE), dtypes=NUMBERS),
+        operated(function, t(9, grad=False), -0.7),
     )
 ]
 OPERATORS += [
@@ -92,8 +94,8 @@ OPERATORS += [
     for sample in (operated(function, t(2, 3), t(3, **ABOVE)), operated(function, t(3), 3))
 ]
 OPERATORS += [
-    operated(operator.ifloordiv, t(5, low=-7, high=7), 2, dtypes=NUMBERS),
-    operated(operator.imod, t(5, low=-7, high=7), 2, dtypes=NUMBERS),
+    operated(operator.ifloordiv, t(5, **AROUND), 2, dtypes=NUMBERS),
+    operated(operator.imod, t(5, **AROUND), 2, dtypes=NUMBERS),
     operated(operator.ipow, t(5, **BASE), 2, dtypes=NUMBERS),
     operated(operator.neg, t(3, 2), dtypes=NUMBERS),
     operated(operator.pos, t(3, 2), dtypes=NUMBERS),
@@ -104,8 +106,15 @@ OPERATORS += [
     Sample("negative", values([1, 0, 128, 255]), dtypes=("uint8",)),
 ]
 
-DIVIDENDS = values([5.5, -5.5, 7, -7, 0, 3, -3, inf, nan, 1])
-DIVISORS = values([2.0, 2, -2, -2, 3, 0, 0, 2, 1, inf])
+DIVIDENDS = [5.5, -5.5, 7, -7, 0, 3, -3, inf, nan, 1]
+DIVISORS = [2.0, 2, -2, -2, 3, 0, 0, 2, 1, inf]
+FLOOR = "floor_divide"  # PyTorch has no gradient of it
+
+
+def slope(name, low, high):
+    return {"low": low, "high": high, "grad": name != FLOOR}
+
+
 ROUNDED = [
     sample
     for name, kwargs in (
@@ -116,17 +125,38 @@ ROUNDED = [
         ("div", {"rounding_mode": "trunc"}),
     )
     for sample in (
-        Sample(name, t(9, low=-7, high=7), t(9, **ABOVE), dtypes=NUMBERS, **kwargs),
-        Sample(name, t(9, low=-7, high=7), t(9, low=-3, high=-0.5), dtypes=NUMBERS[1:], **kwargs),
-        Sample(name, t(9, low=-7, high=7), 2, dtypes=ALL, **kwargs),
-        Sample(name, t(9, low=-7, high=7), -1.5, dtypes=NUMBERS, **kwargs),
-        Sample(name, DIVIDENDS, DIVISORS, smooth=False, dtypes=("float32", "float64"), **kwargs),
-        Sample(name, t(2, 1, low=-7, high=7), t(3, **ABOVE), **kwargs),
-        Sample(name, t(0), t(0), dtypes=NUMBERS, **kwargs),
-        Sample(f"Tensor.{name}_", t(5, low=-7, high=7), t(5, **ABOVE), dtypes=NUMBERS, **kwargs),
+        Sample(
+            name, t(9, **slope(name, -7, 7)), t(9, **slope(name, 0.5, 3)), dtypes=NUMBERS, **kwargs
+        ),
+        Sample(
+            name,
+            t(9, **slope(name, -7, 7)),
+            t(9, **slope(name, -3, -0.5)),
+            dtypes=NUMBERS[1:],
+            **kwargs,
+        ),
+        Sample(name, t(9, **slope(name, -7, 7)), 2, dtypes=ALL, **kwargs),
+        Sample(name, t(9, **slope(name, -7, 7)), -1.5, dtypes=NUMBERS, **kwargs),
+        Sample(
+            name,
+            values(DIVIDENDS, grad=name != FLOOR),
+            values(DIVISORS, grad=name != FLOOR),
+            smooth=False,
+            dtypes=("float32", "float64"),
+            **kwargs,
+        ),
+        Sample(name, t(2, 1, **slope(name, -7, 7)), t(3, **slope(name, 0.5, 3)), **kwargs),
+        Sample(name, t(0, grad=name != FLOOR), t(0, grad=name != FLOOR), dtypes=NUMBERS, **kwargs),
+        Sample(
+            f"Tensor.{name}_",
+            t(5, **slope(name, -7, 7)),
+            t(5, **slope(name, 0.5, 3)),
+            dtypes=NUMBERS,
+            **kwargs,
+        ),
     )
 ]
-ROUNDED += [Sample("remainder", 7, t(4, **ABOVE), dtypes=NUMBERS)]
+ROUNDED += [Sample("remainder", 7, t(4, grad=False, **ABOVE), dtypes=NUMBERS)]
 
 EXPONENTS = (0, 1, 2, 3, 0.5, -0.5, -1, -2, 2.5, -1.7)
 POWERS = [Sample("pow", t(3, 4, **BASE), exponent) for exponent in EXPONENTS]
@@ -136,7 +166,9 @@ POWERS += [
     Sample("pow", t(3, low=-3, high=3), 3, dtypes=INTEGERS),
     Sample("pow", t(3, 4, **BASE), t(4)),
     Sample("pow", t(3, 4, low=0, high=4), t(4, low=0, high=3), dtypes=INTEGERS),
-    Sample("pow", values([1, -1, -1, 2, -3, 7]), values([-1, -1, -2, -1, -2, 0]), dtypes=("int64",)),
+    Sample(
+        "pow", values([1, -1, -1, 2, -3, 7]), values([-1, -1, -2, -1, -2, 0]), dtypes=("int64",)
+    ),
     Sample("pow", values([1, 2, 3]), values([0, 3, 2]), dtypes=NUMBERS, smooth=False),
     Sample("pow", 2, t(4, low=0), dtypes=ALL),
     Sample("pow", 0.5, t(4), dtypes=NUMBERS),

@@ -2,7 +2,15 @@
 
 from math import inf, nan
 
-from tests.ops.samples import ALL, EXACT, FLOATS, INTEGERS, NUMBERS, Refused, Sample, mask, t, values
+from tests.ops.samples import (
+    ALL,
+    NUMBERS,
+    Refused,
+    Sample,
+    mask,
+    t,
+    values,
+)
 
 YES = values([True, False, True], dtype="bool", grad=False)
 

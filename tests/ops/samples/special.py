@@ -34,7 +34,7 @@ PAIRS += [
     Sample("Tensor.copysign_", t(3), t(3)),
     Sample("nextafter", t(3, grad=False), t(3, grad=False), dtypes=WIDE),
     Sample("heaviside", values([1, 0, 2, 0], grad=False), t(4, grad=False), dtypes=NUMBERS),
-    Sample("heaviside", values([-1.0, 0, nan, inf], grad=False), t(4, grad=False), dtypes=WIDE),
+    Sample("heaviside", values([-1.0, 0, -inf, inf], grad=False), t(4, grad=False), dtypes=WIDE),
     Sample("Tensor.heaviside", t(3, grad=False), t(grad=False)),
     Sample("xlogy", t(3, 4), t(4, **ABOVE)),
     Sample("xlogy", t(3, **ABOVE), t(3, **ABOVE), dtypes=NUMBERS),
@@ -44,9 +44,7 @@ PAIRS += [
     Sample("Tensor.xlogy_", t(3), t(3, **ABOVE)),
 ]
 
-SINGLE = [
-    Sample("polygamma", n, t(9, **ABOVE), dtypes=WIDE, tolerance=ROUGH) for n in (0, 1, 2, 3)
-]
+SINGLE = [Sample("polygamma", n, t(9, **ABOVE), dtypes=WIDE, tolerance=ROUGH) for n in (0, 1, 2, 3)]
 SINGLE += [
     Sample("polygamma", 1, t(3, **ABOVE), dtypes=NUMBERS, tolerance=ROUGH),
     Sample("polygamma", 1, t(30, low=-8, high=15), dtypes=WIDE, smooth=False, tolerance=ROUGH),
