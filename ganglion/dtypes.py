@@ -83,7 +83,7 @@ _default: dtype = float32
 def _numpy_bfloat16() -> np.dtype[Any]:
     import ml_dtypes  # loaded when first needed: `import ganglion` loads NumPy only
 
-    found = np.dtype(ml_dtypes.bfloat16)
+    found: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
     _OF_NUMPY[found] = bfloat16
     return found
 

@@ -71,6 +71,10 @@ def requires_grad_(self: Tensor, requires_grad: bool = True) -> Tensor:
     return self
 
 
+def set_requires_grad(self: Tensor, wanted: bool) -> None:
+    requires_grad_(self, wanted)
+
+
 def grad_fn(self: Tensor) -> Node | None:
     """The tape node that made it, or None."""
     if self._view is not None:
@@ -210,7 +214,7 @@ def retains_grad(self: Tensor) -> bool:
 class History:
     """A tensor's gradient and where it comes from."""
 
-    requires_grad = property(requires_grad, lambda self, wanted: requires_grad_(self, wanted))
+    requires_grad = property(requires_grad, set_requires_grad)
     requires_grad_ = requires_grad_
     is_leaf = property(is_leaf)
     grad_fn = property(grad_fn)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import ganglion as gg
-from ganglion.errors import ArgumentError, AutogradError, IndexingError
+from ganglion.compile.trace import trace
+from ganglion.errors import ArgumentError, AutogradError, IndexingError, TraceError
 
 torch = pytest.importorskip("torch")
 
@@ -260,3 +261,34 @@ def test_dtypes_pickle_to_themselves(name):
     dtype = getattr(gg, name)
     assert pickle.loads(pickle.dumps(dtype)) is dtype
     assert copy.deepcopy(dtype) is dtype
+
+
+# --- in a trace -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "look",
+    [gg.Tensor.item, gg.Tensor.tolist, gg.Tensor.numpy, float, int, bool, np.asarray, hash],
+    ids=lambda f: f.__name__,
+)
+def test_a_trace_knows_no_values(look):
+    def step(x):
+        look(x)
+        return x * 2
+
+    if look is hash:  # identity is no value
+        trace(step, gg.ones(1))
+    else:
+        with pytest.raises(TraceError, match=r"test_convert\.py"):
+            trace(step, gg.ones(1))
+
+
+def test_a_traced_tensor_prints_its_type_and_knows_its_layout():
+    seen = []
+
+    def step(x):
+        seen.append((repr(x), x.stride(), x.numel(), x.is_contiguous(), x.double().dtype))
+        return x * 2
+
+    trace(step, gg.ones(2, 3))
+    assert seen == [("tensor(<traced>, size=(2, 3))", (3, 1), 6, True, gg.float64)]

@@ -46,13 +46,13 @@ WRITES = {
     "mul": lambda x, y, n: x.mul_(y),
     "square": lambda x, y, n: x.mul_(x),
     "exp": lambda x, y, n: x.sin_(),
-    "copy": lambda x, y, n: x.copy_(y),
+    "copy": lambda x, y, n: x.copy_(y.reshape(x.shape)),
     "zero": lambda x, y, n: x.zero_(),
     "item": lambda x, y, n: x.__setitem__(n % x.shape[0], 3.0),
     "row": lambda x, y, n: x.__setitem__(n % x.shape[0], y[0]),
     "rows": lambda x, y, n: x.__setitem__([0, x.shape[0] - 1], y),
-    "mask": lambda x, y, n: x.__setitem__(x > n - 2, y.sum()),
-    "masked": lambda x, y, n: x.masked_fill_(x > n - 2, 2.0),
+    "mask": lambda x, y, n: x.__setitem__(x > n - 1.837, y.sum()),
+    "masked": lambda x, y, n: x.masked_fill_(x > n - 1.837, 2.0),
 }
 NEW = {
     "product": lambda x, y: x * y,
@@ -132,10 +132,12 @@ def slope(program, direction):
 def test_random_programs_of_views_and_writes_do_as_pytorch(program):
     torch = pytest.importorskip("torch")
     mine, other = Machine(ganglion), Machine(torch)
+    done = []
     for step in program:
         expected = attempt(other.step, step)
         if "written-to tensor refer" in str(expected):
             continue  # overlapping operands, which are right here
+        done.append(step)
         result = attempt(mine.step, step)
         assert failed(result) == failed(expected), f"{step}: {result!r}, PyTorch: {expected!r}"
     for x, y in zip(mine.tensors, other.tensors, strict=True):
@@ -144,6 +146,6 @@ def test_random_programs_of_views_and_writes_do_as_pytorch(program):
     if not failed(expected):
         assert not failed(result), f"PyTorch has a gradient: {result!r}"
         np.testing.assert_allclose(result, expected, rtol=1e-9, atol=1e-9)
-    elif not failed(result) and not any(quiet or kind[1] == "detach" for kind, *_, quiet in program):
+    elif not failed(result) and not any(quiet or kind[1] == "detach" for kind, *_, quiet in done):
         direction = np.cos(START * 5)  # x.mul_(x) and the like are right here, and refused there
-        np.testing.assert_allclose((result * direction).sum(), slope(program, direction), rtol=1e-4)
+        np.testing.assert_allclose((result * direction).sum(), slope(done, direction), rtol=1e-4)

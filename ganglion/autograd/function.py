@@ -1,4 +1,6 @@
-"""Functions with gradient rules of one's own: subclass ``Function``, call ``apply``.
+"""Functions with gradient rules of one's own.
+
+Subclass ``Function``::
 
     class Cube(Function):
         @staticmethod
@@ -11,7 +13,7 @@
             (x,) = ctx.saved_tensors
             return 3 * x * x * grad
 
-    y = Cube.apply(x)
+and call it as ``Cube.apply(x)``.
 """
 
 from __future__ import annotations

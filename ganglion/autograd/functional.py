@@ -61,11 +61,11 @@ def jacobian(func: Func, inputs: Any, create_graph: bool = False, strict: bool =
 def _jacobian(y: Tensor, xs: Tensors, create: bool, strict: bool) -> Tensors:
     flat = reshape(y, (-1,))
     rows = [_grad((flat[i],), xs, (None,), create, strict) for i in range(len(flat))]
-    empty = [zeros(0, *x.shape, dtype=x.dtype) for x in xs]
-    columns = zip(*rows, strict=True) if rows else empty
     return tuple(
-        reshape(stack(list(column)) if rows else column, (*y.shape, *x.shape))
-        for column, x in zip(columns, xs, strict=True)
+        reshape(stack([row[j] for row in rows]), (*y.shape, *x.shape))
+        if rows
+        else zeros(*y.shape, *x.shape, dtype=x.dtype)
+        for j, x in enumerate(xs)
     )
 
 

@@ -60,23 +60,23 @@ def _check_history(target: Tensor, value: Tensor) -> None:
 
 
 def _overlaps(array: np.ndarray[Any, Any]) -> bool:
-    return any(s == 0 and n > 1 for s, n in zip(array.strides, array.shape, strict=True))
+    pairs = zip(array.strides, array.shape, strict=True)
+    return bool(array.size) and any(s == 0 and n > 1 for s, n in pairs)
 
 
 def own_saved(target: Tensor, value: Tensor) -> None:
     """Before ``target`` is overwritten by an op's own result, part what the op saved from it."""
     if value._edge is None:
         return
-    node = value._edge[0]
-    mine = [key for key, storage in node.stores.items() if storage is target._storage]
-    if mine and node.saved:
-        node.saved = {**node.saved, **{key: _kept(node.saved[key]) for key in mine}}
-        node.stores = {key: s for key, s in node.stores.items() if key not in mine}
-        node.stamp = versions(node.stores)
-
-
-def _kept(array: Any) -> Any:
-    return array.copy() if isinstance(array, np.ndarray) else array  # a graph value stays
+    node, data = value._edge[0], target._data
+    for key, storage in tuple(node.stores.items()):
+        if storage is target._storage and node.saved:
+            saved = node.saved[key]
+            if saved is data:
+                node.saved = {**node.saved, key: data.copy()}
+            if saved is data or not isinstance(saved, np.ndarray):  # graph values never change
+                node.stores = {k: s for k, s in node.stores.items() if k != key}
+                node.stamp = versions(node.stores)
 
 
 def rebase(target: Tensor, value: Tensor) -> None:
@@ -84,15 +84,23 @@ def rebase(target: Tensor, value: Tensor) -> None:
 
     ``value`` is fresh: its history is taken over, since nobody else goes on from it.
     """
-    target._storage.advance()
-    if not mode.grad:
-        return
     view = target._view
-    if view is not None and view.origin is not None:
-        if view.origin.requires_grad or value.requires_grad:
+    if not mode.grad:
+        target._storage.advance()
+    elif view is not None and view.origin is not None:
+        changed = view.origin.requires_grad or value.requires_grad
+        if changed:
             _overwrite(view.origin, value, plain_chain(view.path))
+        target._storage.advance()  # only now: the value may be a view of the same memory
+        if changed:
             refresh(target, view)
-    elif value._edge is not None:
+    else:
+        _take_over(target, value)
+        target._storage.advance()
+
+
+def _take_over(target: Tensor, value: Tensor) -> None:
+    if value._edge is not None:
         set_edge(target, value._edge)
     elif value._leaf or target._edge is not None:
         _overwrite(target, value, ())

@@ -39,9 +39,7 @@ class Walk:
     what leads to them is walked, and ``found`` collects their gradients.
     """
 
-    def __init__(
-        self, create: bool, keep: bool, targets: Sequence[Tensor] | None = None
-    ) -> None:
+    def __init__(self, create: bool, keep: bool, targets: Sequence[Tensor] | None = None) -> None:
         self.create, self.keep, self.watching = create, keep, mode.anomaly
         self.pending: dict[int, tuple[Node, list[Tensor | None]]] = {}
         self.queue: list[int] = []

@@ -53,13 +53,13 @@ def _negated(x: Meta) -> Meta:
 
 ADD = binary("add", np.add, lambda s, g: g, lambda s, g: g)
 SUB = binary("sub", np.subtract, lambda s, g: g, lambda s, g: -g, infer=_subtracted)
-MUL = binary("mul", np.multiply, lambda s, g: g * s.y, lambda s, g: g * s.x, "xy")
+MUL = binary("mul", np.multiply, lambda s, g: g * s.y, lambda s, g: g * s.x, ("y", "x"))
 DIV = binary(
     "div",
     np.true_divide,
     lambda s, g: g / s.y,
     lambda s, g: -g * (s.x / s.y) / s.y,
-    "xy",
+    ("y", "xy"),
     promote="float",
 )
 NEG = unary("neg", np.negative, lambda s, g: -g, promote="none", infer=_negated)
@@ -179,14 +179,14 @@ REMAINDER = binary(
     _integers_checked(np.remainder),
     lambda s, g: g,
     lambda s, g: -g * FLOOR_DIVIDE(s.x, s.y),
-    "xy",
+    ("", "xy"),
 )
 FMOD = binary(
     "fmod",
     _integers_checked(np.fmod),
     lambda s, g: g,
     lambda s, g: -g * TRUNC_DIVIDE(s.x, s.y),
-    "xy",
+    ("", "xy"),
 )
 _ROUNDED = {"floor": FLOOR_DIVIDE, "trunc": TRUNC_DIVIDE}
 
@@ -248,7 +248,7 @@ def _power_exponent(s: Saved, g: Tensor) -> Any:
     return g * s.out * (math.log(x) if x > 0 else math.nan)
 
 
-POW = binary("pow", _power, _power_base, _power_exponent, "xyo")
+POW = binary("pow", _power, _power_base, _power_exponent, ("xy", "xyo"))
 
 
 def pow(input: Any, exponent: Any, *, out: Tensor | None = None) -> Tensor:
@@ -291,7 +291,7 @@ LERP = Op(
         lambda s, g: g * s.z,
         lambda s, g: g * (s.y - s.x),
     ),
-    saves="xyz",
+    saves=("z", "z", "xy"),
     promote="float",
 )
 

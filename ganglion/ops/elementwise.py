@@ -69,7 +69,7 @@ def binary(
     kernel: Any,
     x: Any,
     y: Any,
-    saves: str = "",
+    saves: str | tuple[str, ...] = "",
     promote: Promote = "same",
     infer: Any = joined,
 ) -> Op:

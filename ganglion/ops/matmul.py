@@ -71,7 +71,7 @@ MATMUL = Op(
     _product,
     _infer_product,
     vjp=(_grad_x, _grad_y),
-    saves="xy",
+    saves=("y", "x"),
     flops=_product_flops,
 )
 
@@ -131,7 +131,7 @@ LINEAR = Op(
     _linear,
     _infer_linear,
     vjp=(_linear_grad_x, _linear_grad_weight, lambda s, g: g),
-    saves="xy",
+    saves=("y", "x", ""),
     decompose=_linear_by_parts,
     flops=lambda x, weight, bias: 2 * x.numel * weight.shape[0],
 )

@@ -46,7 +46,8 @@ class Op:
     ``vjp`` holds one rule per input, ``rule(saved, grad) -> grad of that input``, or is a single
     callable ``(saved, *grads) -> grads of all inputs``; rules are written in ops, and sums over
     broadcast dimensions and casts back are done by the caller. ``saves`` names what rules may
-    read: x, y, z, w for inputs 0 to 3, ``o`` for the outputs, ``*`` for everything.
+    read: x, y, z, w for inputs 0 to 3, ``o`` for the outputs, ``*`` for all inputs; one string for
+    all rules, or one per rule, so that a call keeps only what its needed rules read.
     """
 
     name: str
@@ -54,7 +55,7 @@ class Op:
     kernel: Kernel
     infer: Infer
     vjp: tuple[Rule | None, ...] | JointRule | None = None
-    saves: str | tuple[str, ...] = ""  # one for all rules, or one per rule
+    saves: str | tuple[str, ...] = ""
     promote: Promote = "none"  # "same": inputs meet in one dtype; "float": a floating one
     keeps: tuple[int, ...] = ()  # inputs that promotion leaves alone, such as conditions
     outputs: int = 1

@@ -33,7 +33,7 @@ HYPOT = binary(
     np.hypot,
     lambda s, g: g * (s.x / s.out),
     lambda s, g: g * (s.y / s.out),
-    "xyo",
+    ("xo", "yo"),
     promote="float",
 )
 LOGADDEXP = binary(
@@ -57,7 +57,7 @@ COPYSIGN = binary(
     np.copysign,
     lambda s, g: g * WHERE(s.x == 0, 0, s.out / s.x),
     lambda s, g: zeros_of(g),
-    "xo",
+    ("xo", ""),
     promote="float",
 )
 NEXTAFTER = Op("nextafter", "elementwise", np.nextafter, joined, promote="float")

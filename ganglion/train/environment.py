@@ -20,7 +20,7 @@ def environment() -> dict[str, Any]:
         "blas": _blas(),
         "threads": get_num_threads(),
         "machine": platform.machine(),
-        "simd": " ".join(np.show_config(mode="dicts")["SIMD Extensions"]["found"]),
+        "simd": _simd(),
     }
 
 
@@ -31,6 +31,12 @@ def surroundings() -> dict[str, Any]:
         "platform": platform.platform(),
         "command": sys.argv,
     }
+
+
+def _simd() -> str:
+    """The instruction sets that NumPy's own loops use on this processor."""
+    found: Any = np.show_config(mode="dicts")
+    return " ".join(found.get("SIMD Extensions", {}).get("found", ()))
 
 
 def _blas() -> str:

@@ -154,7 +154,7 @@ class Trainer:
     def evaluate(self, data: Any, batch_size: int | None = None) -> dict[str, Any]:
         """Mean loss and metrics over data, in inference mode; batches of 256 unless it is a loader.
 
-        The result is bit-equal to what training reported for the same data and weights.
+        Bit-equal to what training reported for the same weights and validation batches.
         """
         loader = batching.plain_loader(data, batch_size)
         return self._measured(loader, lambda: False).compute()

@@ -8,6 +8,8 @@ import pytest
 
 import ganglion as gg
 from ganglion import rng
+from ganglion.compile.interpret import run
+from ganglion.compile.trace import trace
 from ganglion.errors import ArgumentError, AutogradError
 from ganglion.ops.random import mask
 
@@ -176,3 +178,17 @@ def test_two_threads_never_draw_at_one_offset():
         drawn = list(pool.map(lambda _: gg.rand(1).item(), range(400)))
     gg.manual_seed(1234)
     assert sorted(drawn) == sorted(gg.rand(1).item() for _ in range(400))
+
+
+def test_a_trace_draws_what_eager_execution_would():
+    def step(x):
+        noise = gg.empty(2, 3).exponential_() + gg.bernoulli(x) + gg.randperm(3)
+        return gg.rand(2, 3) * noise + gg.multinomial(x, 3)
+
+    x = gg.full((2, 3), 0.5)
+    program = trace(step, x)
+    eager = [step(x).tolist(), step(x).tolist()]
+    state = gg.get_rng_state().tolist()
+    gg.manual_seed(1234)
+    assert [run(program, x).tolist(), run(program, x).tolist()] == eager
+    assert gg.get_rng_state().tolist() == state

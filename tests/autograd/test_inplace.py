@@ -1,0 +1,515 @@
+"""In-place writes, views and version counting, against PyTorch."""
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given
+
+import ganglion as gg
+from ganglion.errors import AutogradError
+from tests.autograd.parity import assert_parity, outcome
+
+torch = pytest.importorskip("torch")
+
+
+def leaf(lib, *shape, start=1.0):
+    n = int(np.prod(shape or (4,)))
+    values = (np.arange(n, dtype=np.float32) / n + start).reshape(shape or (4,))
+    return lib.from_numpy(values.copy()).requires_grad_()
+
+
+def plain(lib, *shape):
+    return leaf(lib, *shape).detach().clone()
+
+
+# --- programs that must give the same gradients, or be refused by both --------------------------
+
+
+def add_into_a_result(lib):
+    w = leaf(lib)
+    x = w * 2
+    x.add_(w)
+    (x * x).sum().backward()
+    return x, w.grad
+
+
+def a_chain(lib):
+    w = leaf(lib)
+    x = w * 1
+    x.mul_(w).add_(1).mul_(w)
+    x.sum().backward()
+    return x, w.grad
+
+
+def an_operator(lib):
+    w, v = leaf(lib, 2, 3), leaf(lib, 3)
+    x = w * 1
+    x += v
+    x *= v
+    x -= 1
+    x /= 2
+    x.sum().backward()
+    return x, w.grad, v.grad
+
+
+def broadcasting_that_would_grow(lib):
+    x = leaf(lib, 3) * 1
+    x += leaf(lib, 2, 3)
+    return (x,)
+
+
+def on_itself(lib):
+    w = leaf(lib)
+    x = w * 1
+    x.add_(x)
+    x.sum().backward()
+    return x, w.grad
+
+
+def on_a_leaf(lib):
+    return (leaf(lib).add_(1),)
+
+
+def on_a_view_of_a_leaf(lib):
+    return (leaf(lib)[:2].add_(1),)
+
+
+def on_a_leaf_without_grad_mode(lib):
+    w = leaf(lib)
+    with lib.no_grad():
+        w.mul_(3)
+        w[:2].add_(1)
+    (w * w).sum().backward()
+    return w, w.grad, w._version
+
+
+def on_a_constant(lib):
+    w = leaf(lib)
+    x = plain(lib)
+    x.mul_(w)
+    x.sum().backward()
+    return x, w.grad, x.is_leaf, x.requires_grad
+
+
+def after_it_was_saved(lib):
+    w = leaf(lib)
+    x = w * 1
+    y = x * x
+    x.add_(1)
+    y.sum().backward()
+    return (w.grad,)
+
+
+def after_the_output_was_saved(lib):
+    w = leaf(lib)
+    y = w.exp()
+    y.add_(1)
+    y.sum().backward()
+    return (w.grad,)
+
+
+def after_it_was_used_but_not_saved(lib):
+    w = leaf(lib)
+    x = w * 1
+    y = x + 1
+    x.mul_(2)
+    (y * x).sum().backward()
+    return (w.grad,)
+
+
+def after_only_the_other_factor_was_saved(lib):
+    w = leaf(lib)
+    x = w * 1
+    y, z = x * 2, x * plain(lib)
+    u = x / 3
+    x.add_(1)
+    (y + z + u).sum().backward()
+    return (w.grad,)
+
+
+def after_the_constant_factor_was_saved(lib):
+    w, c = leaf(lib), plain(lib)
+    y = w * c
+    c.add_(1)
+    y.sum().backward()
+    return (w.grad,)
+
+
+def matmul_keeps_only_what_its_gradient_reads(lib):
+    w, x = leaf(lib, 3, 2), plain(lib, 4, 3)
+    y = x @ w
+    with lib.no_grad():
+        w.add_(1)
+    y.sum().backward()
+    return (w.grad,)
+
+
+def matmul_refuses_a_changed_input(lib):
+    w, x = leaf(lib, 3, 2), plain(lib, 4, 3)
+    y = x @ w
+    x.add_(1)
+    y.sum().backward()
+    return (w.grad,)
+
+
+def under_no_grad_after_it_was_saved(lib):
+    w = leaf(lib)
+    y = w * w
+    with lib.no_grad():
+        w.add_(1)
+    y.sum().backward()
+    return (w.grad,)
+
+
+def through_detach_after_it_was_saved(lib):
+    w = leaf(lib)
+    x = w * 1
+    y = x * x
+    x.detach().add_(1)
+    y.sum().backward()
+    return (w.grad,)
+
+
+def through_data_after_it_was_saved(lib):
+    w = leaf(lib)
+    x = w * 1
+    y = x * x
+    x.data.add_(1)
+    y.sum().backward()
+    return x, w.grad, x._version
+
+
+def a_view_of_a_result(lib):
+    w = leaf(lib)
+    x = w * 2
+    x[1:3].mul_(w[:2])
+    (x * x).sum().backward()
+    return x, w.grad
+
+
+def a_result_with_views(lib):
+    w = leaf(lib, 2, 2)
+    x = w * 2
+    v = x.view(4)
+    x.mul_(w)
+    (v * v).sum().backward()
+    return v, w.grad
+
+
+def views_of_views(lib):
+    w = leaf(lib, 2, 6)
+    x = w * 2
+    v = x.view(12)[2:10].view(2, 4)
+    u = v.transpose(0, 1)[1]
+    t = x[1]
+    u.mul_(w[0, :2])
+    v.add_(1)
+    (u.sum() * 2 + (v * v).sum() + (t * t).sum() + x.sum()).backward()
+    return x, v, u, t, w.grad
+
+
+def a_view_that_is_stale(lib):
+    w = leaf(lib)
+    x = plain(lib)
+    v = x[:2]
+    x.mul_(w)
+    needs = v.requires_grad
+    v.sum().backward()
+    return v, w.grad, needs
+
+
+def a_sibling_view(lib):
+    w = leaf(lib)
+    x = w * 1
+    a, b = x[:3], x[1:]
+    a.mul_(2)
+    (b * b).sum().backward()
+    return a, b, w.grad
+
+
+def a_saved_sibling_view(lib):
+    w = leaf(lib)
+    x = w * 1
+    a, b = x[:3], x[1:]
+    y = b * b
+    a.mul_(2)
+    y.sum().backward()
+    return (w.grad,)
+
+
+def a_view_made_without_grad_mode(lib):
+    x = leaf(lib) * 1
+    with lib.no_grad():
+        v = x[:2]
+    return (v.mul_(2),)
+
+
+def a_view_made_without_grad_mode_of_a_constant(lib):
+    x = plain(lib)
+    with lib.no_grad():
+        v = x[:2]
+    v.mul_(2)
+    return x, v
+
+
+def a_view_made_without_grad_mode_gets_a_history(lib):
+    x = plain(lib)
+    with lib.no_grad():
+        v = x[:2]
+    return (v.mul_(leaf(lib, 2)),)
+
+
+def a_detached_tensor(lib):
+    w = leaf(lib)
+    x = w * 1
+    y = x + 1
+    d = x.detach()
+    d.mul_(w)
+    (y + x + d).sum().backward()
+    return x, d, w.grad
+
+
+def a_view_of_a_detached_tensor(lib):
+    w = leaf(lib)
+    d = (w * 1).detach()
+    d[:2].mul_(w[:2])
+    d.sum().backward()
+    return d, w.grad
+
+
+def a_transposed_view(lib):
+    w = leaf(lib, 2, 3)
+    x = w * 2
+    x.t().mul_(w.t())
+    x.t()[0].add_(w[:, 1])
+    (x * x).sum().backward()
+    return x, w.grad
+
+
+def an_expanded_tensor(lib):
+    return ((leaf(lib, 1) * 1).expand(4).add_(1),)
+
+
+def a_tensor_that_was_expanded(lib):
+    w = leaf(lib, 1)
+    x = w * 1
+    e = x.expand(4)
+    x.mul_(3)
+    (e * e).sum().backward()
+    return e, w.grad
+
+
+def copying_a_leaf(lib):
+    w, x = leaf(lib), plain(lib)
+    x.copy_(w)
+    (x * x).sum().backward()
+    return x, w.grad, x.is_leaf
+
+
+def copying_a_result(lib):
+    w, x = leaf(lib), plain(lib)
+    y = w * 3
+    x.copy_(y)
+    seen = []
+    x.register_hook(lambda g: seen.append(g.clone()))
+    (x * 2 + y * 5).sum().backward()
+    return x, w.grad, seen[0]
+
+
+def copying_a_leaf_into_a_view(lib):
+    w, b = leaf(lib, 2), leaf(lib)
+    x = b * 2
+    x[1:3].copy_(w)
+    (x * x).sum().backward()
+    return x, w.grad, b.grad
+
+
+def copying_broadcasts_and_converts(lib):
+    w = leaf(lib, 3)
+    x = plain(lib, 2, 3).double()
+    x.copy_(w)
+    (x * x).sum().backward()
+    return x, w.grad
+
+
+def copying_a_constant_over_a_result(lib):
+    w = leaf(lib)
+    x = w * 2
+    x.copy_(plain(lib))
+    needs = x.requires_grad
+    x.sum().backward()
+    return x, w.grad, needs
+
+
+def zeroing_a_result(lib):
+    w = leaf(lib)
+    x = w * 2
+    x.zero_()
+    needs = x.requires_grad
+    x.sum().backward()
+    return x, w.grad, needs
+
+
+def filling_part_of_a_result(lib):
+    w = leaf(lib)
+    x = w * 2
+    x[1:3].fill_(7)
+    (x * x).sum().backward()
+    return x, w.grad
+
+
+def assigning_items(lib):
+    w = leaf(lib, 3, 4)
+    x = w * 2
+    x[0] = w[1]
+    x[:, 1] = 5.0
+    x[2, 2:] = w[0, :2] * 3
+    x[lib.tensor([0, 1]), lib.tensor([3, 0])] = w[2, :2]
+    (x * x).sum().backward()
+    return x, w.grad
+
+
+def assigning_through_a_mask(lib):
+    w = leaf(lib, 3, 4)
+    x = w * 2
+    x[w > 1.5] = 0.5
+    (x * x).sum().backward()
+    return x, w.grad
+
+
+def filling_a_preallocated_buffer(lib):
+    w = leaf(lib)
+    buffer = lib.zeros(3, 4)
+    for i in range(3):
+        buffer[i] = w * (i + 1)
+    (buffer * buffer).sum().backward()
+    return buffer, w.grad
+
+
+def hooks_stay_with_the_value_they_were_set_on(lib):
+    w = leaf(lib)
+    x = w * 1
+    seen = []
+    x.register_hook(lambda g: seen.append(g.clone()))
+    x.mul_(3)
+    x.register_hook(lambda g: seen.append(g.clone()))
+    (x * 2).sum().backward()
+    return *seen, w.grad
+
+
+def a_retained_gradient_follows_the_tensor(lib):
+    w = leaf(lib)
+    x = w * 1
+    x.retain_grad()
+    x.mul_(3)
+    (x * 2).sum().backward()
+    return x.grad, w.grad
+
+
+def a_retained_gradient_of_a_base_follows_it(lib):
+    w = leaf(lib)
+    x = w * 1
+    x.retain_grad()
+    x[:2].mul_(3)
+    (x * x).sum().backward()
+    return x.grad, w.grad
+
+
+def a_retained_gradient_of_a_view(lib):
+    w = leaf(lib)
+    x = w * 1
+    v = x[:2]
+    v.retain_grad()
+    x.mul_(3)
+    (v * v).sum().backward()
+    return v.grad, w.grad
+
+
+def detaching_in_place(lib):
+    w = leaf(lib)
+    x = w * 2
+    x.detach_()
+    x.add_(1)
+    return x, x.requires_grad, x.is_leaf
+
+
+def detaching_a_view_in_place(lib):
+    return ((leaf(lib) * 2)[:2].detach_(),)
+
+
+def second_order(lib):
+    w = leaf(lib)
+    x = w * 1
+    x[1:3].mul_(w[:2] * w[2:])
+    x.mul_(w)
+    (g,) = lib.autograd.grad((x * x).sum(), w, create_graph=True)
+    (h,) = lib.autograd.grad((g * g).sum(), w)
+    return g, h
+
+
+def a_wider_result_into_a_narrower_tensor(lib):
+    w = leaf(lib).detach().double().requires_grad_()
+    v = leaf(lib)
+    x = v * 2
+    x.mul_(w)
+    (x * x).sum().backward()
+    return x, w.grad, v.grad
+
+
+def a_float_result_into_an_integer_tensor(lib):
+    x = lib.tensor([1, 2])
+    return (x.mul_(1.5),)
+
+
+def optimizer_style_updates(lib):
+    w = leaf(lib)
+    losses = []
+    for _ in range(3):
+        loss = (w * w).sum()
+        w.grad = None
+        loss.backward()
+        with lib.no_grad():
+            w -= 0.1 * w.grad
+        losses.append(loss)
+    return w, *losses
+
+
+def the_data_of_a_leaf_is_replaced(lib):
+    w = leaf(lib)
+    w.data = w.data * 2
+    w.data[0] = 9.0
+    (w * w).sum().backward()
+    return w, w.grad, w.is_leaf, w._version
+
+
+def a_reduction_of_what_is_then_overwritten(lib):
+    w = leaf(lib, 2, 3)
+    x = w * 1
+    s = x.sum(0)
+    x.zero_()
+    (s * s).sum().backward()
+    return s, w.grad
+
+
+def a_slice_written_many_times(lib):
+    w = leaf(lib)
+    x = w * 1
+    for i in range(1, 4):
+        x[i] = x[i - 1] * w[i]
+    x[3].backward()
+    return x, w.grad
+
+
+def a_leaf_view_of_a_constant(lib):
+    b = plain(lib)
+    v = b[:2].requires_grad_()
+    (v * v).sum().backward()
+    return v.grad, v.is_leaf
+
+
+PROGRAMS = [f for f in list(globals().values()) if getattr(f, "__code__", None) and f.__code__.co_varnames[:1] == ("lib",) and f.__name__ not in ("leaf", "plain")]
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda f: f.__name__)
+def test_parity(program):
+    assert_parity(program, torch)
