@@ -23,6 +23,8 @@ def pytest_configure(config):
     )
     hypothesis.settings.load_profile("ganglion")
     os.environ.setdefault("GANGLION_EAGER_KERNELS", "0")  # NumPy kernels are the oracle
+    for threads in ("GANGLION_NUM_THREADS", "OMP_NUM_THREADS"):  # the tests themselves run abreast
+        os.environ.setdefault(threads, "1")
 
 
 def pytest_collection_modifyitems(config, items):

@@ -288,13 +288,12 @@ def gelu(input: Tensor, *, approximate: str = "none") -> Tensor:
 
 
 def _leaky_relu(x: Array, slope: float) -> Any:
-    out = x.clip(-math.inf, 0, out=np.empty_like(x))
-    np.multiply(out, slope, out=out)
-    return np.add(out, x.clip(0, math.inf), out=out)
+    out = np.multiply(x, slope, out=np.empty_like(x))
+    return np.maximum(x, out, out=out) if 0 < slope <= 1 else choose(x > 0, x, out)
 
 
 def _leaky_relu_grad(x: Array, g: Array, slope: float) -> Any:
-    return choose(x > 0, g, g * x.dtype.type(slope), x.dtype)
+    return choose(x > 0, g, g * x.dtype.type(slope))
 
 
 def _elu(x: Array, alpha: float) -> Any:
@@ -309,7 +308,7 @@ def _elu_grad(x: Array, g: Array, alpha: float) -> Any:
     d = x.clip(-math.inf, 0, out=np.empty_like(x))
     np.exp(d, out=d)  # 1 above 0
     if alpha != 1:
-        d = choose(x > 0, 1, d * x.dtype.type(alpha), x.dtype)
+        d = choose(x > 0, 1, d * x.dtype.type(alpha))
     return np.multiply(d, g, out=d)
 
 

@@ -114,14 +114,15 @@ def _named(function: Function, op: Op, doc: str) -> Function:
 # --- kernels --------------------------------------------------------------------------------------
 
 
-def choose(condition: Array, x: Any, y: Any, dtype: np.dtype[Any]) -> Any:
-    """``np.where`` in ``dtype``; large arrays by bit masks, which do not mind random conditions."""
-    x, y = np.asarray(x, dtype), np.asarray(y, dtype)
+def choose(condition: Array, x: Any, y: Any) -> Any:
+    """``np.where``; large arrays by bit masks, which do not mind random conditions."""
     if condition.size <= _BRANCHY:
         return np.where(condition, x, y)
+    dtype = np.result_type(x, y)
     kind = _SIGNED[dtype.itemsize]
-    x, y = x.view(kind), y.view(kind)
+    x, y = np.asarray(x, dtype).view(kind), np.asarray(y, dtype).view(kind)
     mask = np.negative(condition.view(np.int8), dtype=kind)  # all bits, or none
-    out = np.bitwise_and(np.bitwise_xor(x, y), mask)
-    np.bitwise_xor(out, y, out=out)
-    return out.view(dtype)
+    differing = np.bitwise_xor(x, y)
+    same = differing.shape == mask.shape
+    out = np.bitwise_and(differing, mask, out=mask if same else None)
+    return np.bitwise_xor(out, y, out=out).view(dtype)

@@ -24,10 +24,6 @@ if TYPE_CHECKING:
 # --- where ----------------------------------------------------------------------------------------
 
 
-def _where_array(condition: Array, x: Any, y: Any) -> Any:
-    return choose(condition, x, y, np.result_type(x, y))
-
-
 def _infer_where(condition: Meta, x: Any, y: Any) -> Meta:
     if condition.dtype is not dt.bool_:
         raise DTypeError(
@@ -41,7 +37,7 @@ def _infer_where(condition: Meta, x: Any, y: Any) -> Meta:
 WHERE: Op = Op(
     "where",
     "elementwise",
-    _where_array,
+    choose,
     _infer_where,
     vjp=(None, lambda s, g: WHERE(s.x, g, 0), lambda s, g: WHERE(s.x, 0, g)),
     saves="x",

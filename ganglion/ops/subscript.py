@@ -103,8 +103,10 @@ def _without_leading_ones(value: Tensor, ndim: int) -> Tensor:
 def _same_place(a: Tensor, b: Tensor) -> bool:
     """Whether both are the same view, as after ``x[0] += 1``, where nothing is left to store."""
     one, other = a._view, b._view
-    if one is None or other is None or (one.origin is not None and one.origin._leaf):
+    if one is None or other is None or one.refusal:
         return False
+    if one.origin is not None and one.origin._leaf:
+        return False  # the store is refused
     return one.base is other.base and one.chain == other.chain
 
 

@@ -23,13 +23,13 @@ def test_choosing_by_bits_is_where(dtype, size):
     rng = np.random.default_rng(0)
     condition = rng.random(size) < 0.5
     x, y = (rng.integers(0, 2, size).astype(dtype) for _ in range(2))
-    assert np.array_equal(choose(condition, x, y, x.dtype), np.where(condition, x, y))
+    assert np.array_equal(choose(condition, x, y), np.where(condition, x, y))
 
 
 def test_choosing_keeps_infinities_and_nans_apart():
     condition = np.arange(1000) % 2 == 0
     x, y = np.full(1000, np.nan, np.float32), np.float32(np.inf)
-    chosen = choose(condition, x, y, x.dtype)
+    chosen = choose(condition, x, y)
     assert np.isnan(chosen[::2]).all()
     assert np.isinf(chosen[1::2]).all()
 
@@ -37,7 +37,7 @@ def test_choosing_keeps_infinities_and_nans_apart():
 def test_choosing_broadcasts_all_three():
     condition = np.arange(600)[:, None] > 300
     x, y = np.arange(5.0), np.zeros((600, 1))
-    assert np.array_equal(choose(condition, x, y, x.dtype), np.where(condition, x, y))
+    assert np.array_equal(choose(condition, x, y), np.where(condition, x, y))
 
 
 @pytest.mark.parametrize("other", [None, "text", object(), [1.0]])
