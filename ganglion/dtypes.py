@@ -14,7 +14,7 @@ BOOL, INTEGRAL, FLOATING = 0, 1, 2
 
 
 class dtype:  # noqa: N801 - PyTorch's name
-    """An element type: ``name``, ``itemsize`` in bytes, and ``category`` (bool < integer < float)."""
+    """An element type: ``name``, ``itemsize`` in bytes, ``category`` (bool < integer < float)."""
 
     __slots__ = ("_numpy", "category", "itemsize", "name", "short", "signed")
 

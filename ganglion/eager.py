@@ -83,6 +83,8 @@ def prepare(op: Op, inputs: tuple[Any, ...]) -> tuple[tuple[Any, ...], list[Any]
 
 def promoted(op: Op, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     """Operands cast to the dtype in which PyTorch computes; foreign values become tensors."""
+    if op.promote != "none" and _agree(op, inputs):
+        return inputs
     inputs = tuple(map(_operand, inputs))
     if op.promote == "none":
         return inputs
@@ -90,6 +92,20 @@ def promoted(op: Op, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     if op.promote == "float" and not target.is_floating_point:
         target = dt.get_default_dtype()
     return tuple(x if i in op.keeps else _cast_operand(x, target) for i, x in enumerate(inputs))
+
+
+def _agree(op: Op, inputs: tuple[Any, ...]) -> bool:
+    """Whether all tensors are of one floating dtype, which numbers cannot change."""
+    met = None
+    for i, x in enumerate(inputs):
+        if isinstance(x, Tensor):
+            found = met if i in op.keeps else x.dtype
+            if found is not met is not None:
+                return False
+            met = found
+        elif x is not None and not isinstance(x, (float, int)):
+            return False
+    return met is not None and met.category == dt.FLOATING
 
 
 def _operand(x: Any) -> Any:

@@ -144,7 +144,8 @@ def binary_cross_entropy(
             f"Using a target size ({show(target.shape)}) that is different to the input size "
             f"({show(input.shape)}) is deprecated. Please ensure they have the same size."
         )
-    losses = -(target * input.log().clamp(min=-100) + (1 - target) * (-input).log1p().clamp(min=-100))
+    hit, miss = input.log().clamp(min=-100), (-input).log1p().clamp(min=-100)
+    losses = -(target * hit + (1 - target) * miss)
     if weight is not None:
         losses = losses * weight
     return reduced(losses, legacy_reduction(size_average, reduce, reduction))
@@ -287,7 +288,7 @@ def cross_entropy(
         return _soft_cross_entropy(input, target, weight, reduction, label_smoothing)
     rows, classes = _rows(input, target)
     if weight is None and label_smoothing == 0.0:
-        losses = CROSS_ENTROPY(rows, classes, ignore=ignore_index, reduction=reduction)
+        losses: Tensor = CROSS_ENTROPY(rows, classes, ignore=ignore_index, reduction=reduction)
         return losses.reshape(target.shape) if reduction == "none" else losses
     scores = log_softmax(rows, 1)
     losses, weights = _nll_rows(scores, classes, weight, ignore_index)

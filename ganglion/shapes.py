@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple, SupportsIndex, overload
 
 import ganglion.dtypes as dt
 from ganglion.errors import ArgumentTypeError, IndexingError, ShapeError
@@ -49,7 +49,7 @@ class Size(tuple[int, ...]):
         found = tuple.__getitem__(self, key)
         return Size(found) if isinstance(key, slice) else found
 
-    def __add__(self, other: tuple[Any, ...]) -> Size:  # type: ignore[override]
+    def __add__(self, other: tuple[Any, ...]) -> Size:
         return Size(tuple(self) + tuple(other))
 
 
@@ -78,7 +78,7 @@ def show(shape: Iterable[int]) -> str:
     return str(tuple(shape))
 
 
-def normalize_dim(dim: int, ndim: int) -> int:
+def normalize_dim(dim: SupportsIndex, ndim: int) -> int:
     """A dimension counted from the front; 0-d tensors accept 0 and -1 as PyTorch does."""
     limit = max(ndim, 1)
     if not isinstance(dim, int):

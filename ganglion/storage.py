@@ -21,7 +21,8 @@ class device:  # noqa: N801 - PyTorch's name
         name, _, number = (type.type if isinstance(type, device) else str(type)).partition(":")
         if name != "cpu":
             raise ArgumentError(f"device '{type}' is not available; Ganglion computes on 'cpu'")
-        self.type, self.index = name, int(number) if number else index
+        self.type: str = name
+        self.index: int | None = int(number) if number else index
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, device) and (self.type, self.index) == (other.type, other.index)

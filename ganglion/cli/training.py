@@ -9,7 +9,8 @@ from typing import Any
 from ganglion import nn
 from ganglion.cli.report import measure, say_measures
 from ganglion.cli.settings import OPTIMIZERS, Settings
-from ganglion.data import DataLoader, TensorDataset
+from ganglion.data.dataset import TensorDataset
+from ganglion.data.loader import DataLoader
 from ganglion.data.sources import Source, Split, load_source
 from ganglion.errors import CheckpointError
 from ganglion.creation import from_numpy

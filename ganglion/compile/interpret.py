@@ -60,10 +60,10 @@ def interpret(
         if node not in known:
             known[node] = _compute(node, known, decomposed)
 
-    def array(value: Value) -> Array:
+    def found(value: Value) -> Array:
         return np.asarray(known[value.node][value.index])
 
-    return [array(v) for v in graph.outputs], [(slot, array(v)) for slot, v in graph.updates]
+    return [found(v) for v in graph.outputs], [(slot, found(v)) for slot, v in graph.updates]
 
 
 def _check_leaf(kind: str, value: Value, array: Array) -> None:
@@ -78,7 +78,7 @@ def _compute(node: Node, known: dict[Node, tuple[Any, ...]], decomposed: bool) -
     if node.op_name == "const":
         return (content(node),)
     op = OPS[node.op_name]
-    arrays = [None if v is None else known[v.node][v.index] for v in node.inputs]
+    arrays: list[Any] = [None if v is None else known[v.node][v.index] for v in node.inputs]
     if decomposed and op.decompose is not None:
         return _decomposed(node, arrays)
     for i in op.donates:

@@ -16,6 +16,7 @@ from typing import Any
 
 import ganglion.dtypes as dt
 from ganglion import eager
+from ganglion.autograd.inplace import check_writable, own_saved, rebase
 from ganglion.dispatch import listening
 from ganglion.errors import TraceError
 from ganglion.graph import Graph, Node, Origin, Value, argument, constant, state
@@ -75,13 +76,13 @@ class Tracer:
 
     def write(self, target: Tensor, value: Tensor) -> Tensor:
         """Record an in-place store; storing into a view rewrites its base."""
-        eager.check_writable(target, value)
+        check_writable(target, value)
         new = self.value(value)
         if value.dtype is not target.dtype:
             new = self.node(OPS["cast"], (new,), {"dtype": target.dtype}).values[0]
-        eager.own_saved(target, value)
+        own_saved(target, value)
         self.store(target, new)
-        eager.rebase(target, value)
+        rebase(target, value)
         return target
 
     def read(self, tensor: Tensor) -> Any:
@@ -229,9 +230,7 @@ def _finished(tracer: Tracer, inputs: tuple[Value, ...], result: Any) -> Program
         if tensor.grad is not None and isinstance(tensor.grad._data, Symbol):
             outputs.append(tracer.value(tensor.grad))
             gradients.append((slot, len(outputs) - 1))
-    states = tuple(
-        state(i, Meta(t._data.shape, t.dtype)) for i, t in enumerate(tracer.slots)
-    )
+    states = tuple(state(i, Meta(t._data.shape, t.dtype)) for i, t in enumerate(tracer.slots))
     updates = tuple((slot, tracer.current[slot]) for slot in sorted(tracer.written))
     graph = Graph(inputs, states, tuple(outputs), updates, tracer.origins)
     return Program(graph, tuple(tracer.slots), shape, tuple(gradients))

@@ -155,7 +155,7 @@ def summary(
 
     ``dtypes`` gives the inputs' dtypes, float32 by default. The model's mode is kept.
     """
-    kinds = dtypes or [None] * len(shapes)
+    kinds: Sequence[dtype | None] = dtypes or [None] * len(shapes)
     inputs = [zeros(tuple(s), dtype=d) for s, d in zip(shapes, kinds, strict=True)]
     meter = _Meter(mode.listener)
     handles = _attach(meter, model)

@@ -120,5 +120,3 @@ class LogSoftmax(_AlongDim):
     """``log(softmax(x))`` along ``dim``."""
 
     function = log_softmax
-
-

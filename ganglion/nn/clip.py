@@ -17,7 +17,6 @@ def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
     return [p.grad for p in listed if p.grad is not None]
 
 
-@no_grad()
 def get_total_norm(
     tensors: Iterable[Tensor],
     norm_type: float = 2.0,
@@ -25,10 +24,9 @@ def get_total_norm(
     foreach: bool | None = None,
 ) -> Tensor:
     """The ``norm_type`` norm of all elements of all tensors together, 0-d."""
-    norms = [vector_norm(t, norm_type) for t in tensors]
-    if not norms:
-        return tensor(0.0)
-    total = vector_norm(stack(norms), norm_type)
+    with no_grad():
+        norms = [vector_norm(t, norm_type) for t in tensors]
+        total = vector_norm(stack(norms), norm_type) if norms else tensor(0.0)
     if error_if_nonfinite and not bool(total.isfinite()):
         raise AutogradError(
             f"The total norm of order {norm_type} for gradients from `parameters` is non-finite, "
@@ -38,7 +36,6 @@ def get_total_norm(
     return total
 
 
-@no_grad()
 def clip_grads_with_norm_(
     parameters: Tensor | Iterable[Tensor],
     max_norm: float,
@@ -46,9 +43,10 @@ def clip_grads_with_norm_(
     foreach: bool | None = None,
 ) -> None:
     """Scale gradients by ``max_norm / (total_norm + 1e-6)`` where that is below 1."""
-    factor = (max_norm / (total_norm + 1e-6)).clamp(max=1.0)
-    for g in _gradients(parameters):
-        g.mul_(factor)
+    with no_grad():
+        factor = (max_norm / (total_norm + 1e-6)).clamp(max=1.0)
+        for g in _gradients(parameters):
+            g.mul_(factor)
 
 
 def clip_grad_norm_(
@@ -68,10 +66,10 @@ def clip_grad_norm_(
     return total
 
 
-@no_grad()
 def clip_grad_value_(
     parameters: Tensor | Iterable[Tensor], clip_value: float, foreach: bool | None = None
 ) -> None:
     """Clamp every gradient element to [-clip_value, clip_value], in place."""
-    for g in _gradients(parameters):
-        g.clamp_(min=-clip_value, max=clip_value)
+    with no_grad():
+        for g in _gradients(parameters):
+            g.clamp_(min=-clip_value, max=clip_value)

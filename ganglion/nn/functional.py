@@ -27,7 +27,6 @@ from ganglion.ops.activation import (
     softplus,
     tanh,
 )
-from ganglion.ops.nonzero import one_hot
 from ganglion.ops.matmul import linear
 from ganglion.ops.nonzero import one_hot
 from ganglion.ops.pad import pad

@@ -62,8 +62,8 @@ class Linear(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., in_features) to (..., out_features)."""
-        weight = self._parameters["weight"]
-        if input._data.shape[-1:] != weight._data.shape[1:]:  # type: ignore[union-attr]
+        weight: Parameter = self._parameters["weight"]  # type: ignore[assignment]
+        if input._data.shape[-1:] != weight._data.shape[1:]:
             raise ShapeError(
                 f"Linear expects input (..., {self.in_features}) but got {show(input.shape)} "
                 f"(mat1 and mat2 shapes cannot be multiplied). Use Linear({_last(input)}, "

@@ -106,13 +106,13 @@ class Module:
             )
         self.__dict__.pop(name, None)
         for registered in (self._parameters, self._buffers, self._modules):
-            registered.pop(name, None)  # type: ignore[attr-defined]
+            registered.pop(name, None)
         self._transient.discard(name)
 
     def __delattr__(self, name: str) -> None:
         for registered in (self._parameters, self._buffers, self._modules):
             if name in registered:
-                del registered[name]  # type: ignore[attr-defined]
+                del registered[name]
                 return
         object.__delattr__(self, name)
 
@@ -122,7 +122,7 @@ class Module:
 
     def _check_name(self, name: str, registered: Mapping[str, Any]) -> None:
         if not isinstance(name, str) or not name or "." in name:
-            raise KeyError(f'a registered name must be a non-empty string without ".", got {name!r}')
+            raise KeyError(f"a registered name is a non-empty string without '.', got {name!r}")
         if hasattr(self, name) and name not in registered:
             raise KeyError(f"attribute '{name}' already exists")
 
@@ -432,9 +432,7 @@ class Module:
                 found[prefix + name] = value if keep_vars else value.detach()
         for name, module in self._modules.items():
             if module is not None:
-                module.state_dict(
-                    destination=found, prefix=f"{prefix}{name}.", keep_vars=keep_vars
-                )
+                module.state_dict(destination=found, prefix=f"{prefix}{name}.", keep_vars=keep_vars)
         for hook in tuple(self._state_hooks.values()):
             hook(self, found, prefix, {})
         return found
@@ -571,7 +569,6 @@ def _key_problems(missing: list[str], unexpected: list[str]) -> list[str]:
 
     problems = [f"Unexpected key(s) in state_dict: {named(unexpected)}."] if unexpected else []
     return problems + ([f"Missing key(s) in state_dict: {named(missing)}."] if missing else [])
-
 
 
 def _locate(error: GanglionError, module: Module) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 from ganglion.creation import empty
 from ganglion.errors import ArgumentTypeError
@@ -12,7 +12,7 @@ from ganglion.tensor import Tensor
 class Parameter(Tensor):
     """A tensor that, assigned to a module's attribute, joins ``module.parameters()``."""
 
-    def __new__(cls, data: Tensor | None = None, requires_grad: bool = True) -> Parameter:
+    def __new__(cls, data: Tensor | None = None, requires_grad: bool = True) -> Self:
         if data is None:
             data = empty(0)
         if not isinstance(data, Tensor):
@@ -46,7 +46,7 @@ class Buffer(Tensor):
 
     persistent: bool
 
-    def __new__(cls, data: Tensor | None = None, *, persistent: bool = True) -> Buffer:
+    def __new__(cls, data: Tensor | None = None, *, persistent: bool = True) -> Self:
         data = empty(0) if data is None else data
         made = object.__new__(cls)
         made._data, made._storage, made.persistent = data._data, data._storage, persistent

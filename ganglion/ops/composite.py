@@ -11,7 +11,7 @@ from ganglion.ops.record import Saved
 
 
 def through(decompose: Callable[..., Any]) -> Callable[..., Sequence[Any]]:
-    """A joint gradient rule (``saves="*"``) that replays ``decompose`` and walks back through it."""
+    """A joint rule (``saves="*"``) that replays ``decompose`` and walks back through it."""
 
     def rule(s: Saved, *grads: Any) -> Sequence[Any]:
         create = mode.grad

@@ -71,8 +71,8 @@ class Op:
     reads: int | tuple[int, ...] = field(init=False)  # ``saves`` as bits
 
     def __post_init__(self) -> None:
-        each = isinstance(self.saves, tuple)
-        reads = tuple(map(_bits, self.saves)) if each else _bits(self.saves)
+        saves = self.saves
+        reads = tuple(map(_bits, saves)) if isinstance(saves, tuple) else _bits(saves)
         object.__setattr__(self, "reads", reads)
         if self.name in OPS:
             raise ValueError(f"op '{self.name}' is defined twice")

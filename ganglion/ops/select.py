@@ -237,7 +237,7 @@ def _store(target: Tensor, value: Tensor) -> Tensor:
 def fill_(input: Tensor, value: Operand) -> Tensor:
     """Fill with one value (a number or 0-d tensor), in place."""
     if isinstance(value, (int, float)):
-        return _store(input, full((), value, dtype=input.dtype))
+        return _store(input, full(input._data.shape, value, dtype=input.dtype))
     return _store(input, cast(_single("fill_", value), input.dtype))
 
 

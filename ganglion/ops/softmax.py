@@ -49,12 +49,14 @@ def _log_softmax_ops(x: Tensor, dim: int) -> Tensor:
 
 
 def _softmax_rule(s: Saved, g: Tensor) -> Tensor:
-    weighted = g * s.out
-    return weighted - s.out * weighted.sum(s["dim"], keepdim=True)
+    out: Tensor = s.out
+    weighted = g * out
+    return weighted - out * weighted.sum(s["dim"], keepdim=True)
 
 
 def _log_softmax_rule(s: Saved, g: Tensor) -> Tensor:
-    return g - s.out.exp() * g.sum(s["dim"], keepdim=True)
+    shares: Tensor = s.out.exp()
+    return g - shares * g.sum(s["dim"], keepdim=True)
 
 
 SOFTMAX = Op(
@@ -112,15 +114,15 @@ def _places(x: Array, target: Array, ignore: int) -> tuple[Array, Array | None]:
     rows, classes = x.shape
     starts = np.arange(0, rows * classes, classes)
     # seen as unsigned, negative classes are large
-    if not rows or np.maximum.reduce(target.view(_UNSIGNED[target.itemsize])) < classes:
-        if not 0 <= ignore < classes or not rows:
-            return starts + target, None
+    in_range = not rows or np.maximum.reduce(target.view(_UNSIGNED[target.itemsize])) < classes
+    if in_range and not 0 <= ignore < classes:
+        return starts + target, None
     counted = target != ignore
     bad = counted & ((target < 0) | (target >= classes))
     if bad.any():
         raise IndexingError(
-            f"Target {target[bad][0]} is out of bounds: class indices must lie in "
-            f"[0, {classes - 1}] for input of shape {show(x.shape)} (or equal ignore_index {ignore})"
+            f"Target {target[bad][0]} is out of bounds: class indices must lie in [0, "
+            f"{classes - 1}] for input of shape {show(x.shape)} (or equal ignore_index {ignore})"
         )
     return starts + np.where(counted, target, 0), counted
 
@@ -131,7 +133,7 @@ _UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 def _cross_entropy_array(x: Array, target: Array, ignore: int, reduction: str) -> Array:
     shifted = _shifted(x, 1)
     places, counted = _places(x, target, ignore)
-    losses = np.log(np.add.reduce(np.exp(shifted), axis=1))
+    losses: Array = np.log(np.add.reduce(np.exp(shifted), axis=1))
     losses -= shifted.reshape(-1).take(places)
     if counted is not None:
         losses[~counted] = 0

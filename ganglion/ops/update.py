@@ -45,7 +45,7 @@ def _blocks(p: Array, *slots: Array | None) -> Iterator[tuple[Any, ...]]:
     Small arrays, and those that are not contiguous, are one block as they are.
     """
     size, arrays = p.size, (p, *slots)
-    if size <= SMALL or not all([a is None or a.flags.c_contiguous for a in arrays]):
+    if size <= SMALL or not all(a is None or a.flags.c_contiguous for a in arrays):
         yield (*arrays, np.empty_like(p), np.empty_like(p))
         return
     flat = [None if a is None else a.reshape(-1) for a in arrays]
@@ -199,15 +199,12 @@ def _adam_ops(
     return (p, m, v, step) if top is None else (p, m, v, step, top)
 
 
-def _adam_kernel(*inputs: Any, **flags: Any) -> Any:
-    return _adam_array(*inputs[:5], None, *inputs[5:], **flags)
+def _without_top(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function, called without the slot that only AMSGrad has."""
+    return lambda *inputs, **flags: function(*inputs[:5], None, *inputs[5:], **flags)
 
 
-def _adam_decomposed(*inputs: Any, **flags: Any) -> Any:
-    return _adam_ops(*inputs[:5], None, *inputs[5:], **flags)
-
-
-ADAM = _update("adam_update", _adam_kernel, (0, 2, 3, 4), _adam_decomposed, 14)
+ADAM = _update("adam_update", _without_top(_adam_array), (0, 2, 3, 4), _without_top(_adam_ops), 14)
 AMSGRAD = _update("amsgrad_update", _adam_array, (0, 2, 3, 4, 5), _adam_ops, 15)
 
 

@@ -280,5 +280,3 @@ class RMSprop(Optimizer):
                 group["alpha"], group["eps"], group["weight_decay"], group["momentum"],
                 maximize=group["maximize"],
             )  # fmt: skip
-
-

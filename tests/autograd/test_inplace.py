@@ -507,9 +507,161 @@ def a_leaf_view_of_a_constant(lib):
     return v.grad, v.is_leaf
 
 
-PROGRAMS = [f for f in list(globals().values()) if getattr(f, "__code__", None) and f.__code__.co_varnames[:1] == ("lib",) and f.__name__ not in ("leaf", "plain")]
+PROGRAMS = [
+    found
+    for found in tuple(globals().values())
+    if getattr(found, "__code__", None)
+    and found.__code__.co_varnames[: found.__code__.co_argcount] == ("lib",)
+]
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda f: f.__name__)
-def test_parity(program):
+def test_a_program_agrees_with_pytorch(program):
     assert_parity(program, torch)
+
+
+# --- random programs ----------------------------------------------------------------------------
+
+
+def _fits(value, target):
+    """Whether a value of this shape broadcasts into the target's."""
+    try:
+        return np.broadcast_shapes(value, target) == target
+    except ValueError:
+        return False
+
+
+def _views(x):
+    """Ways to look into a tensor, by number."""
+    return [
+        lambda: x[0],
+        lambda: x[1:],
+        lambda: x[:, 0],
+        lambda: x[..., ::2],
+        lambda: x.transpose(0, 1),
+        lambda: x.reshape(-1),
+        lambda: x.unsqueeze(0),
+    ]
+
+
+class Machine:
+    """Runs instructions, numbers only, on a pool of tensors of either library."""
+
+    def __init__(self, lib, first):
+        self.lib = lib
+        self.leaves = [lib.from_numpy(a.copy()).requires_grad_() for a in first]
+        self.pool = [x * 1 for x in self.leaves] + [lib.from_numpy(first[0] + 0.25)]
+
+    def run(self, instructions):
+        for kind, i, j, k in instructions:
+            x, y = self.pool[i % len(self.pool)], self.pool[j % len(self.pool)]
+            self.KINDS[kind](self, x, y, k)
+
+    def look(self, x, y, k):
+        ways = _views(x)
+        way = ways[k % len(ways)]
+        needs = {0: 1, 1: 1, 2: 2, 3: 1, 4: 2}.get(k % len(ways), 0)
+        if len(x.shape) >= needs and 0 not in x.shape:
+            self.pool.append(way())
+
+    def look_without_grad(self, x, y, k):
+        with self.lib.no_grad():
+            self.look(x, y, k)
+
+    def compute(self, x, y, k):
+        if k % 3 == 0 and tuple(x.shape) == tuple(y.shape):
+            self.pool.append(x * y)
+        elif k % 3 == 1 and tuple(x.shape) == tuple(y.shape):
+            self.pool.append(x + y)
+        else:
+            self.pool.append((x * 0.7).sin() if k % 2 else x * 0.9)
+
+    def detach(self, x, y, k):
+        self.pool.append(x.detach())
+
+    def overwrite(self, x, y, k):
+        if not _fits(tuple(y.shape), tuple(x.shape)) or x is y:
+            return
+        [
+            lambda: x.add_(y),
+            lambda: x.mul_(y),
+            lambda: x.copy_(y.clone()),
+            lambda: x.__setitem__(..., y.clone()),
+        ][k % 4]()
+
+    def overwrite_with_number(self, x, y, k):
+        [lambda: x.mul_(0.8), lambda: x.add_(1.5), lambda: x.zero_(), lambda: x.fill_(0.3)][k % 4]()
+
+    def overwrite_without_grad(self, x, y, k):
+        with self.lib.no_grad():
+            self.overwrite_with_number(x, y, k)
+
+    KINDS = (
+        look, look, compute, compute, overwrite, overwrite, overwrite_with_number, detach,
+        look_without_grad, overwrite_without_grad,
+    )  # fmt: skip
+    SMOOTH = (0, 1, 2, 3, 4, 5, 6)  # kinds after which finite differences are gradients
+
+    def loss(self):
+        total = self.lib.from_numpy(np.zeros(()))
+        for n, x in enumerate(self.pool):
+            total = total + (x * x).sum() * (0.3 + 0.1 * n)
+        return total
+
+
+def _run(lib, first, instructions):
+    machine = Machine(lib, first)
+    machine.run(instructions)
+    loss = machine.loss()
+    loss.backward()
+    return [x.detach().numpy().copy() for x in machine.pool], [x.grad for x in machine.leaves]
+
+
+def _loss(first, instructions):
+    machine = Machine(gg, first)
+    machine.run(instructions)
+    return machine.loss().item()
+
+
+def _differences(first, instructions):
+    for n, a in enumerate(first):
+        out = np.zeros_like(a)
+        for place in np.ndindex(a.shape):
+            moved = [b.copy() for b in first]
+            moved[n][place] += 1e-6
+            above = _loss(moved, instructions)
+            moved[n][place] -= 2e-6
+            out[place] = (above - _loss(moved, instructions)) / 2e-6
+        yield out
+
+
+STEP = st.tuples(
+    st.integers(0, len(Machine.KINDS) - 1), st.integers(0, 30), st.integers(0, 30), st.integers(0, 30)
+)
+
+
+@given(st.lists(STEP, min_size=2, max_size=12))
+def test_random_programs_agree_with_pytorch(instructions):
+    """Values and gradients are equal, and what PyTorch refuses is refused, or else exact."""
+    first = [np.linspace(0.2, 1.1, 6).reshape(2, 3), np.linspace(-0.7, 0.9, 6).reshape(2, 3)]
+    try:
+        values, grads = _run(torch, first, instructions)
+    except RuntimeError as refusal:
+        _check_refused(first, instructions, refusal)
+        return
+    found_values, found = _run(gg, first, instructions)
+    for mine, reference in zip(found_values, values, strict=True):
+        np.testing.assert_allclose(mine, reference, rtol=1e-12)
+    for mine, reference in zip(found, grads, strict=True):
+        np.testing.assert_allclose(mine.numpy(), reference.numpy(), rtol=1e-10, atol=1e-10)
+
+
+def _check_refused(first, instructions, refusal):
+    try:
+        _, found = _run(gg, first, instructions)
+    except RuntimeError:
+        return
+    assert "modified by an inplace operation" in str(refusal)
+    if all(kind in Machine.SMOOTH for kind, *_ in instructions):
+        for mine, expected in zip(found, _differences(first, instructions), strict=True):
+            np.testing.assert_allclose(mine.numpy(), expected, rtol=1e-5, atol=1e-6)

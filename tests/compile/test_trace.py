@@ -70,9 +70,7 @@ def test_decompositions_agree_with_composite_kernels():
     found = [run(program, x, y, decomposed=True).item() for x, y in batches]
     assert found == pytest.approx(losses, rel=1e-5)
     for p, q in zip(model.parameters(), traced.parameters(), strict=True):
-        np.testing.assert_allclose(
-            p.detach().numpy(), q.detach().numpy(), rtol=1e-4, atol=1e-5
-        )
+        np.testing.assert_allclose(p.detach().numpy(), q.detach().numpy(), rtol=1e-4, atol=1e-5)
 
 
 def test_the_graph_is_valid_and_reads_back_from_its_text():

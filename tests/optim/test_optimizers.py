@@ -40,7 +40,10 @@ def problem(lib, dtype):
     rng = np.random.default_rng(0)
     a = lib.tensor(rng.normal(size=(130, 140)).astype(dtype), requires_grad=True)
     b = lib.tensor(rng.normal(size=(7,)).astype(dtype), requires_grad=True)
-    return [a, b], lambda: (((a - 1) * (a - 1) + (2 * a).sin()).sum() / 10 + (b * b).sum() + 0.1 * a[0, 0] * b[0])
+    return [
+        a,
+        b,
+    ], lambda: ((a - 1) * (a - 1) + (2 * a).sin()).sum() / 10 + (b * b).sum() + 0.1 * a[0, 0] * b[0]
 
 
 def trajectory(lib, name, options, dtype, steps=20):
@@ -69,12 +72,13 @@ def test_state_dict_has_pytorch_layout(name, options):
     _, ours = trajectory(gg, name, options, "float32", 2)
     _, theirs = trajectory(torch, name, options, "float32", 2)
     got, want = ours.state_dict(), theirs.state_dict()
-    assert {k: {s: tuple(v.shape) for s, v in slots.items()} for k, slots in got["state"].items()} \
-        == {
-            k: {s: tuple(v.shape) for s, v in slots.items() if v is not None}
-            for k, slots in want["state"].items()
-            if any(v is not None for v in slots.values())
-        }
+    assert {
+        k: {s: tuple(v.shape) for s, v in slots.items()} for k, slots in got["state"].items()
+    } == {
+        k: {s: tuple(v.shape) for s, v in slots.items() if v is not None}
+        for k, slots in want["state"].items()
+        if any(v is not None for v in slots.values())
+    }
     for mine, its in zip(got["param_groups"], want["param_groups"], strict=True):
         assert set(its) <= set(mine) | {"decoupled_weight_decay"}
         assert mine["params"] == its["params"]
