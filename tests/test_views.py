@@ -97,7 +97,7 @@ class Machine:
             elif kind == "new":
                 self.tensors.append(NEW[name](x, y))
             elif name in {"scale", "add"} or 0 not in x.stride():  # both refuse repeated elements
-                WRITES[name](x, y, n)
+                WRITES[name](x, y if y is x else y.clone(), n)  # PyTorch is wrong on overlaps
 
     def total(self):
         return sum((x * (k + 1)).sum() for k, x in enumerate(self.tensors))

@@ -64,17 +64,19 @@ def _put(view: Tensor, tensors: list[Placed], value: Tensor) -> None:
     source, index, dims = _joined(view, tensors)
     shape = indexed_shape(source._data.shape, index._data.shape, dims)
     value = _without_leading_ones(value, len(shape))
-    wants_grad = mode.grad and (view.requires_grad or value.requires_grad)
-    if not wants_grad and source._storage is view._storage and not _repeats(view):
+    if source._storage is view._storage and not _needs_care(view, value):
         INDEX_WRITE(source, index, value, dims=dims, wrap=True)
         return
     result = INDEX_PUT(source, index, value, dims=dims, wrap=True)
     write(view, reshape(result, view._data.shape))
 
 
-def _repeats(x: Tensor) -> bool:
-    """Whether elements may share memory, as after ``expand``; ``write`` refuses these."""
-    return 0 in getattr(x._data, "strides", ())
+def _needs_care(x: Tensor, value: Tensor) -> bool:
+    """Whether a store into ``x`` must be recorded, or may be refused: what ``write`` is for."""
+    repeats = 0 in getattr(x._data, "strides", ())  # as after expand: elements share memory
+    refused = x._view is not None and bool(x._view.refusal)
+    history = mode.grad and (x.requires_grad or value.requires_grad)
+    return repeats or refused or history or x._storage.version is None
 
 
 # --- values ---------------------------------------------------------------------------------------

@@ -564,10 +564,6 @@ class Machine:
         if len(x.shape) >= needs and 0 not in x.shape:
             self.pool.append(way())
 
-    def look_without_grad(self, x, y, k):
-        with self.lib.no_grad():
-            self.look(x, y, k)
-
     def compute(self, x, y, k):
         if k % 3 == 0 and tuple(x.shape) == tuple(y.shape):
             self.pool.append(x * y)
@@ -598,7 +594,7 @@ class Machine:
 
     KINDS = (
         look, look, compute, compute, overwrite, overwrite, overwrite_with_number, detach,
-        look_without_grad, overwrite_without_grad,
+        overwrite_without_grad,
     )  # fmt: skip
     SMOOTH = (0, 1, 2, 3, 4, 5, 6)  # kinds after which finite differences are gradients
 

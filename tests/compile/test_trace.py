@@ -54,7 +54,7 @@ def experiment(name="Adam", options=None):
 def test_training_steps_are_bit_equal_to_eager(name, options):
     model, _, step, batches = experiment(name, options)
     losses = [step(x, y).item() for x, y in batches]
-    traced, optimizer, step, batches = experiment(name, options)
+    traced, _, step, batches = experiment(name, options)
     program = trace(step, *batches[0])
     assert [run(program, x, y).item() for x, y in batches] == losses
     for p, q in zip(model.parameters(), traced.parameters(), strict=True):

@@ -97,7 +97,7 @@ def test_batch_counts_are_pytorchs(count, drop_last, batch_size):
         {"batch_size": None, "collate_fn": lambda x: x + 1},
         {"batch_size": 2, "drop_last": True, "sampler": range(5)},
     ],
-    ids=lambda arguments: "-".join(arguments),
+    ids="-".join,
 )
 @pytest.mark.parametrize("workers", [0, 1])
 def test_other_ways_to_batch_are_pytorchs(arguments, workers):

@@ -9,6 +9,7 @@ import numpy as np
 import ganglion
 import ganglion.dtypes as dt
 from ganglion import autograd, eager
+from ganglion.compile import interpret, trace
 from ganglion.dispatch import mode
 from ganglion.ops.record import Op
 from ganglion.shapes import Meta
@@ -332,3 +333,41 @@ def walk_gradients(sample: Sample) -> None:
     outs = flowing(sample, tensors, which)
     if outs:
         pullback(sample, arrays, which, noise(outs))
+
+
+# --- traced ---------------------------------------------------------------------------------------
+
+
+def check_traced(sample: Sample, dtype: str) -> None:
+    """Traced and interpreted, a call and its gradients have the bits they have eagerly.
+
+    Composites computed by their decompositions agree within the dtype's tolerance.
+    """
+    arrays = sample.arrays(dtype)
+    which = differentiable(sample, arrays)
+
+    def step(*tensors: Any) -> Any:
+        tensors = list(tensors)
+        x = wanted(tensors, which)
+        given = fresh(tensors, which)
+        result = sample.run(ganglion, given)
+        outs = [out for out in float_leaves(result) if out.requires_grad]
+        pushed = [wrap(w) for w in noise(outs)]
+        grads = autograd.grad(outs, x, pushed, allow_unused=True) if outs else ()
+        found = [*leaves(result), *given, *(g for g in grads if g is not None)]
+        return [x for x in found if isinstance(x, Tensor)]
+
+    program = trace.trace(step, *ours(arrays))
+    expected = [x._data for x in step(*ours(arrays))]
+    for decomposed in (False, True):
+        found = interpret.run(program, *ours(arrays), decomposed=decomposed)
+        for x, y in zip(found, expected, strict=True):
+            assert_same_bits(x._data, y, decomposed, f"{sample} in {dtype}, traced")
+
+
+def assert_same_bits(x: np.ndarray, y: np.ndarray, roughly: bool, what: str) -> None:
+    name = dt.of_numpy(y.dtype).name
+    rtol, atol = (RTOL.get(name, 0), ATOL.get(name, 0)) if roughly else (0, 0)
+    assert x.dtype == y.dtype, f"{what}: dtype {x.dtype}, not {y.dtype}"
+    wide = [a.astype(np.float64) if name == "bfloat16" else a for a in (x, y)]
+    np.testing.assert_allclose(*wide, rtol, atol, err_msg=what)
