@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from ganglion.eager import result_type as result_type
     from ganglion.gradmode import *
     from ganglion.ops.activation import *
+    from ganglion.ops.along import *
     from ganglion.ops.arithmetic import *
     from ganglion.ops.compare import *
     from ganglion.ops.counting import *
@@ -123,9 +124,8 @@ _PUBLIC = {
         tensordot vdot
     """,
     "ops.diagonal": "diag diag_embed diagflat diagonal tril tril_indices triu triu_indices",
-    "ops.index": """
-        gather index_add index_copy index_fill index_select scatter_add take take_along_dim
-    """,
+    "ops.along": "index_add index_copy index_fill index_select take take_along_dim",
+    "ops.index": "gather scatter_add",
     "ops.join": """
         cat chunk column_stack concat concatenate dsplit dstack hsplit hstack narrow row_stack
         select split split_with_sizes stack tensor_split unbind vsplit vstack

@@ -68,9 +68,7 @@ LENIENT = re.compile("written-to tensor refer|view size is not compatible")
 START = np.linspace(-1, 1.5, 12).reshape(3, 4)
 counts = st.integers(0, 7)
 steps = st.tuples(
-    st.sampled_from(
-        [(kind, name) for kind, table in TABLES.items() for name in table]
-    ),
+    st.sampled_from([(kind, name) for kind, table in TABLES.items() for name in table]),
     counts,
     counts,
     counts,
@@ -151,4 +149,5 @@ def test_random_programs_of_views_and_writes_do_as_pytorch(program):
         np.testing.assert_allclose(result, expected, rtol=1e-9, atol=1e-9)
     elif not failed(result) and not any(quiet or kind[1] == "detach" for kind, *_, quiet in done):
         direction = np.cos(START * 5)  # x.mul_(x) and the like are right here, and refused there
-        np.testing.assert_allclose((result * direction).sum(), slope(done, direction), rtol=1e-4)
+        found, allowed = (result * direction).sum(), 1e-7 * (1 + abs(mine.total().item()))
+        np.testing.assert_allclose(found, slope(done, direction), rtol=1e-3, atol=allowed)

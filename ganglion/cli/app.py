@@ -9,15 +9,16 @@ from typing import Annotated
 import typer
 
 from ganglion import cli
-from ganglion.cli.settings import Settings
+from ganglion.cli.settings import MODELS, OPTIMIZERS, SCHEDULES, TASKS, Settings, sizes
 from ganglion.config import VERSION
-from ganglion.errors import GanglionError
+from ganglion.errors import ArgumentError, GanglionError
+from ganglion.models import ACTIVATIONS
 
 app = typer.Typer(
     name="ganglion",
-    help="Train, evaluate and use neural networks.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,  # plain help is quicker and can be piped
     pretty_exceptions_enable=False,
 )
 DEFAULT = Settings(data="")
@@ -28,44 +29,59 @@ Run = Annotated[Path, typer.Argument(help="Folder of a run, such as runs/digits-
 
 @app.command()
 def train(
-    data: Annotated[str, typer.Argument(help="iris, digits, mnist, fashion-mnist, cifar10, or a CSV file.")],
-    target: Annotated[str | None, typer.Option(help="Column of a CSV file to predict.")] = None,
-    task: Annotated[
-        str | None, typer.Option(help="classification or regression; inferred if not given.")
+    data: Annotated[
+        str, typer.Argument(help="iris, digits, mnist, fashion-mnist, cifar10, or a CSV file.")
+    ],
+    target: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Column of a CSV file to predict.")
     ] = None,
-    model: Annotated[str, typer.Option(help="Kind of network: mlp.")] = DEFAULT.model,
-    hidden: Annotated[str, typer.Option(help="Hidden sizes, such as 128 or 256,64.")] = "128",
-    activation: Annotated[str, typer.Option(help="Activation after each hidden layer.")] = (
-        DEFAULT.activation
-    ),
-    dropout: Annotated[float, typer.Option(help="Probability of dropping hidden units.")] = (
-        DEFAULT.dropout
-    ),
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the data, at most.")] = (
-        DEFAULT.epochs
-    ),
-    batch_size: Annotated[int, typer.Option(min=1, help="Samples per step.")] = DEFAULT.batch_size,
-    optimizer: Annotated[str, typer.Option(help="adamw, adam, sgd, rmsprop or adagrad.")] = (
-        DEFAULT.optimizer
-    ),
+    task: Annotated[
+        str | None, typer.Option(help=f"{' or '.join(TASKS)}; found out if not given.")
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help=f"Kind of network: {', '.join(MODELS)}.")
+    ] = DEFAULT.model,
+    hidden: Annotated[
+        str, typer.Option(metavar="SIZES", help='Hidden sizes, such as 128 or 256,64; "" for none.')
+    ] = ",".join(map(str, DEFAULT.hidden)),
+    activation: Annotated[
+        str, typer.Option(help=f"After each hidden layer: {', '.join(ACTIVATIONS)}.")
+    ] = DEFAULT.activation,
+    dropout: Annotated[
+        float, typer.Option(help="Probability of dropping a hidden unit.")
+    ] = DEFAULT.dropout,
+    epochs: Annotated[int, typer.Option(help="Passes over the data, at most.")] = DEFAULT.epochs,
+    batch_size: Annotated[int, typer.Option(help="Samples in a step.")] = DEFAULT.batch_size,
+    optimizer: Annotated[
+        str, typer.Option(help=f"{', '.join(OPTIMIZERS)}; sgd has momentum 0.9.")
+    ] = DEFAULT.optimizer,
     lr: Annotated[float, typer.Option(help="Learning rate.")] = DEFAULT.lr,
     weight_decay: Annotated[float, typer.Option(help="Weight decay.")] = DEFAULT.weight_decay,
     schedule: Annotated[
-        str, typer.Option(help="cosine (down to 0 at the last step) or constant.")
+        str, typer.Option(help=f"Of the learning rate: {', '.join(SCHEDULES)}.")
     ] = DEFAULT.schedule,
     patience: Annotated[
-        int, typer.Option(min=0, help="Epochs without improvement before stopping; 0: never.")
+        int, typer.Option(help="Epochs without a lower validation loss before stopping; 0: never.")
     ] = DEFAULT.patience,
-    seed: Annotated[int, typer.Option(help="Same seed, same result.")] = DEFAULT.seed,
+    seed: Annotated[
+        int, typer.Option(help="Decides split, start and order: same seed, same result.")
+    ] = DEFAULT.seed,
     checkpoint_every: Annotated[
-        float, typer.Option(help="Seconds between checkpoints within an epoch.")
+        float, typer.Option(metavar="SECONDS", help="Time between checkpoints.")
     ] = DEFAULT.checkpoint_every,
-    output: Annotated[Path, typer.Option(help="Where run folders are made.")] = Path("runs"),
-    name: Annotated[str | None, typer.Option(help="Name of the run's folder.")] = None,
+    output: Annotated[
+        Path, typer.Option(file_okay=False, help="Where run folders are made.")
+    ] = Path("runs"),
+    name: Annotated[
+        str | None, typer.Option(help="The run's folder is NAME-1, or the next free number.")
+    ] = None,
 ) -> None:
     """Train a network and report how good it is on data it never saw."""
-    options = {k: v for k, v in locals().items() if k not in ("output", "name", "hidden")}
-    settings = Settings.checked(**options, hidden=hidden)
+    options = {k: v for k, v in locals().items() if k not in {"output", "name", "hidden"}}
+    try:
+        settings = Settings(**options, hidden=sizes(hidden))
+    except ArgumentError as error:
+        raise typer.BadParameter(str(error)) from error
     _finish(cli.training.start(settings, output, name))
 
 
@@ -73,10 +89,10 @@ def train(
 def resume(
     run: Run,
     allow_different: Annotated[
-        bool, typer.Option(help="Go on though versions or threads differ: other bits may result.")
+        bool, typer.Option("--allow-different", help="Go on though versions or threads differ.")
     ] = False,
 ) -> None:
-    """Continue a run that was stopped or killed, to the same result as without the stop."""
+    """Continue a run that was stopped or killed, to the result it would have had."""
     _finish(cli.training.resume(run, allow_different))
 
 
@@ -85,15 +101,19 @@ def evaluate(
     run: Run,
     data: Annotated[str, typer.Argument(help="A named data set, or a CSV file with the target.")],
 ) -> None:
-    """Measure a trained network. Of its own training data, only the test part is used."""
+    """Measure a trained network; of its own training data, on the test part alone."""
     cli.inspect.evaluate(run, data)
 
 
 @app.command()
 def predict(
     run: Run,
-    file: Annotated[str, typer.Argument(help="CSV file, images (.npy, IDX, .png ...) or data set.")],
-    output: Annotated[Path | None, typer.Option(help="CSV file to write; else printed.")] = None,
+    file: Annotated[
+        str, typer.Argument(help="CSV file, images (.npy, IDX, .png ...) or a named data set.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="CSV file to write; else it is printed.")
+    ] = None,
 ) -> None:
     """Predict every row of a file: class and probabilities, or the number."""
     cli.inspect.predict(run, file, output)
@@ -101,7 +121,7 @@ def predict(
 
 @app.command()
 def summary(run: Run) -> None:
-    """Show a run's network: layers, shapes, parameters, FLOPs, memory."""
+    """Show a network's layers, shapes, parameters, FLOPs and memory."""
     cli.inspect.summary(run)
 
 
@@ -114,7 +134,7 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     """Train, evaluate and use neural networks."""
@@ -126,7 +146,7 @@ def _finish(completed: bool) -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command line and return its exit code; 2 is for wrong usage."""
+    """Run one command line and return its exit code: 1 for what went wrong, 2 for wrong usage."""
     try:
         app(arguments, prog_name="ganglion")
     except SystemExit as end:
@@ -135,11 +155,13 @@ def run(arguments: list[str]) -> int:
         return INTERRUPTED
     except GanglionError as error:
         return _fail(str(error))
-    except (OSError, MemoryError) as error:
-        return _fail(f"{type(error).__name__}: {error}")
+    except MemoryError as error:
+        return _fail(f"out of memory: {error}")
+    except OSError as error:
+        return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     return 0
 
 
 def _fail(message: str) -> int:
-    print(f"error: {message}", file=sys.stderr)
+    print(f"Error: {message}", file=sys.stderr)
     return 1

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from ganglion import optim
 from ganglion.errors import ArgumentError, CheckpointError
-from ganglion.models import ACTIVATIONS
+from ganglion.models import ACTIVATIONS, mlp
 
-MODELS = ("mlp",)
-SCHEDULES = ("cosine", "constant")
-TASKS = (None, "classification", "regression")
-OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {
+MODELS: Final = {"mlp": mlp}
+SCHEDULES: Final = ("cosine", "constant")
+TASKS: Final = ("classification", "regression")
+OPTIMIZERS: Final[dict[str, Callable[..., optim.Optimizer]]] = {
     "adamw": optim.AdamW,
     "adam": optim.Adam,
     "sgd": lambda params, **options: optim.SGD(params, momentum=0.9, **options),
@@ -22,10 +23,32 @@ OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {
     "adagrad": optim.Adagrad,
 }
 
+_CHOICES: Final[dict[str, Collection[str]]] = {
+    "model": MODELS,
+    "activation": ACTIVATIONS,
+    "optimizer": OPTIMIZERS,
+    "schedule": SCHEDULES,
+    "task": TASKS,
+}
+_RANGES: Final[dict[str, tuple[Callable[[Any], bool], str]]] = {
+    "dropout": (lambda p: 0 <= p < 1, "at least 0 and less than 1"),
+    "epochs": (lambda n: n >= 1, "at least 1"),
+    "batch_size": (lambda n: n >= 1, "at least 1"),
+    "lr": (lambda x: 0 < x < math.inf, "a number greater than 0"),
+    "weight_decay": (lambda x: 0 <= x < math.inf, "a number of at least 0"),
+    "patience": (lambda n: n >= 0, "at least 0"),
+    "seed": (lambda n: -(2**63) <= n < 2**63, "between -2**63 and 2**63 - 1"),
+    "checkpoint_every": (lambda s: s >= 0, "a number of seconds, at least 0"),
+    "hidden": (lambda sizes: all(size >= 1 for size in sizes), "sizes such as 128 or 256,64"),
+}
+
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that, with the data, decides the result of a run."""
+    """Everything that, with the data, decides the result of a run.
+
+    Errors: ``ArgumentError`` for the first value that cannot be meant.
+    """
 
     data: str
     target: str | None = None
@@ -44,28 +67,19 @@ class Settings:
     seed: int = 0
     checkpoint_every: float = 30.0
 
-    @classmethod
-    def checked(cls, *, hidden: str, **options: Any) -> Self:
-        """Settings from command-line values; the first bad one raises ArgumentError."""
-        settings = cls(hidden=_sizes(hidden), **options)
-        for problem in settings._problems():
+    def __post_init__(self) -> None:
+        for problem in self._problems():
             raise ArgumentError(problem)
-        return settings
 
     def _problems(self) -> Iterator[str]:
-        for name, known in (
-            ("model", MODELS), ("activation", ACTIVATIONS), ("optimizer", OPTIMIZERS),
-            ("schedule", SCHEDULES), ("task", TASKS),
-        ):  # fmt: skip
-            if getattr(self, name) not in known:
-                yield _unknown(name, getattr(self, name), known)
-        if not 0 <= self.dropout < 1:
-            yield f"--dropout must be in [0, 1), got {self.dropout}"
-        for name in ("lr", "checkpoint_every"):
-            if not 0 < getattr(self, name) < float("inf"):
-                yield f"--{name.replace('_', '-')} must be a positive number, got {getattr(self, name)}"
-        if not 0 <= self.weight_decay < float("inf"):
-            yield f"--weight-decay must be at least 0, got {self.weight_decay}"
+        for name, known in _CHOICES.items():
+            given = getattr(self, name)
+            if given is not None and given not in known:
+                yield f"{_option(name)} must be one of {', '.join(known)}; {_given(given, known)}"
+        for name, (fits, expected) in _RANGES.items():
+            given = getattr(self, name)
+            if not fits(given):
+                yield f"{_option(name)} must be {expected}; got {given!r}"
 
     def to_config(self) -> dict[str, Any]:
         """Plain values; options that were not given are left out."""
@@ -73,27 +87,29 @@ class Settings:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """The settings of a run's config.toml."""
-        known = {field.name for field in fields(cls)}
-        strange = set(config) - known
+        """The settings of a run's config.toml; ``CheckpointError`` when they are not."""
+        strange = sorted(set(config) - {field.name for field in fields(cls)})
         if strange or "data" not in config:
-            problem = f"unknown keys {sorted(strange)}" if strange else "no key 'data'"
-            raise CheckpointError(f"config.toml is not that of a run made by this version: {problem}")
-        return cls(**{**config, "hidden": tuple(config.get("hidden", ()))})
+            what = f"unknown keys {', '.join(strange)}" if strange else "no key data"
+            raise CheckpointError(f"config.toml is not that of `ganglion train`: it has {what}")
+        try:
+            return cls(**{**config, "hidden": tuple(config.get("hidden", cls.hidden))})
+        except (ArgumentError, TypeError) as error:
+            raise CheckpointError(f"config.toml was changed and is wrong now: {error}") from error
 
 
-def _sizes(text: str) -> tuple[int, ...]:
+def sizes(text: str) -> tuple[int, ...]:
+    """``"256,64"`` as (256, 64); ``""`` as no hidden layer at all."""
     try:
-        sizes = tuple(int(part) for part in text.split(",") if part.strip())
+        return tuple(int(part) for part in text.split(",")) if text.strip() else ()
     except ValueError:
-        sizes = (0,)
-    if any(size < 1 for size in sizes):
-        raise ArgumentError(f"--hidden takes sizes such as 128 or 256,64, got '{text}'")
-    return sizes
+        raise ArgumentError(f"--hidden must be {_RANGES['hidden'][1]}; got {text!r}") from None
 
 
-def _unknown(name: str, given: Any, known: Any) -> str:
-    names = [k for k in known if k]
-    close = get_close_matches(str(given), names, 1)
-    hint = f" Did you mean '{close[0]}'?" if close else ""
-    return f"unknown {name} '{given}'; known: {', '.join(names)}.{hint}"
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _given(value: object, known: Collection[str]) -> str:
+    close = get_close_matches(str(value), known, 1)
+    return f"got {value!r}" + (f", did you mean {close[0]!r}?" if close else "")

@@ -3,122 +3,122 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ganglion import nn
-from ganglion.cli.report import measure, say_measures
+from ganglion.cli.report import BATCH, measure, note, say_measures
+from ganglion.cli.saved import GOALS, SavedRun, build, facts
 from ganglion.cli.settings import OPTIMIZERS, Settings
-from ganglion.data.dataset import TensorDataset
-from ganglion.data.loader import DataLoader
-from ganglion.data.sources import Source, Split, load_source
-from ganglion.errors import CheckpointError
 from ganglion.creation import from_numpy
-from ganglion.models import mlp
+from ganglion.data import DataLoader, TensorDataset
+from ganglion.data.sources import Source, Split, find, load_source
+from ganglion.errors import CheckpointError
 from ganglion.optim.lr_scheduler import CosineAnnealingLR
-from ganglion.random import manual_seed
 from ganglion.train import Outcome, RunFolder, Trainer
 
 
 def start(settings: Settings, root: Path, name: str | None) -> bool:
     """Load the data, make a run folder, train, report; False when interrupted."""
+    label = name or f"{Path(settings.data).stem}-{settings.model}"
+    if find(settings.data) is None:  # a file, to be found again from any folder
+        settings = replace(settings, data=str(Path(settings.data).absolute()))
     source = _load(settings)
     model = build(settings, source.feature_shape, source.num_outputs)
-    record = {
-        "data_hash": source.data_hash,
-        "feature_shape": list(source.feature_shape),
-        "outputs": source.num_outputs,
-        "task": source.task,
-        "preprocessing": source.preprocessing,
-    }
-    label = name or f"{Path(settings.data).stem}-{settings.model}"
-    folder = RunFolder.create(root, label, settings.to_config(), record)
+    folder = RunFolder.create(root, label, settings.to_config(), facts(source))
     _announce(settings, source, model, folder)
-    return _train(settings, source, model, folder, resume=False, allow_different=False)
+    return _train(settings, source, model, folder)
 
 
 def resume(path: Path, allow_different: bool) -> bool:
-    """Rebuild what the run was made of and go on from its last checkpoint, as ``start``."""
-    folder = RunFolder.open(path)
-    settings = Settings.from_config(folder.config())
-    source = _load(settings)
-    if source.data_hash != folder.record()["data_hash"]:
+    """Go on from a run's last checkpoint, as ``start``; a finished run is only reported."""
+    run = SavedRun(path)
+    if run.finished:
+        print(f"{path} is finished ({run.record['outcome']}); there is nothing to resume")
+        say_measures("test", run.record["samples"]["test"], run.record["test"])
+        return True
+    source = _load(run.settings)
+    if source.data_hash != run.record["data_hash"]:
         raise CheckpointError(
-            f"the data of {settings.data} is no longer what {path} was trained on (its hash "
-            "differs). Restore it, or train a new run."
+            f"{run.settings.data} is no longer what {path} was trained on (its hash differs). "
+            "Restore it, or train a new run."
         )
-    model = build(settings, source.feature_shape, source.num_outputs)
-    print(f"resuming {folder.path}")
-    return _train(settings, source, model, folder, resume=True, allow_different=allow_different)
+    model = run.network()
+    _announce(run.settings, source, model, run.folder)
+    return _train(run.settings, source, model, run.folder, True, allow_different)
 
 
 def _load(settings: Settings) -> Source:
-    source = load_source(settings.data, settings.target, settings.task, settings.seed)  # type: ignore[arg-type]
-    for note in source.notes:
-        print(f"note: {note}")
+    source = load_source(settings.data, settings.target, settings.task, settings.seed)
+    for text in source.notes:
+        note(text)
     return source
 
 
-def build(settings: Settings, feature_shape: Any, outputs: int) -> nn.Module:
-    """The network, initialised from the run's seed."""
-    manual_seed(settings.seed)
-    return mlp(feature_shape, settings.hidden, outputs, settings.activation, settings.dropout)
-
-
 def _announce(settings: Settings, source: Source, model: nn.Module, folder: RunFolder) -> None:
-    parts = f"{len(source.train):,} train, {len(source.valid):,} valid, {len(source.test):,} test"
+    parts = ", ".join(f"{count:,} {part}" for part, count in _samples(source).items())
     count = sum(p.numel() for p in model.parameters())
-    print(f"{settings.data}: {source.task}, {parts} samples of shape {source.feature_shape}")
-    print(f"{settings.model}: {count:,} parameters; run folder {folder.path}")
+    print(f"{Path(settings.data).name}: {source.task}; {parts} samples of {source.feature_shape}")
+    print(f"{settings.model} with {count:,} parameters, in {folder.path}")
 
 
-def _dataset(split: Split) -> TensorDataset:
-    return TensorDataset(from_numpy(split.x), from_numpy(split.y))
+def _samples(source: Source) -> dict[str, int]:
+    return {part: len(getattr(source, part)) for part in ("train", "valid", "test")}
 
 
 def _train(
-    settings: Settings, source: Source, model: nn.Module, folder: RunFolder, *,
-    resume: bool, allow_different: bool,
-) -> bool:  # fmt: skip
-    trainer = make_trainer(settings, source, model, folder)
-    train = DataLoader(
-        _dataset(source.train), settings.batch_size, shuffle=True, seed=settings.seed
-    )
-    valid = DataLoader(_dataset(source.valid), 1024) if len(source.valid) else None
+    settings: Settings,
+    source: Source,
+    model: nn.Module,
+    folder: RunFolder,
+    resume: bool = False,
+    allow_different: bool = False,
+) -> bool:
+    trainer = _trainer(settings, source, model, folder)
     result = trainer.fit(
-        train, valid, epochs=settings.epochs, resume=resume, allow_different=allow_different
+        _loader(source.train, settings.batch_size, shuffle=True, seed=settings.seed),
+        _loader(source.valid, BATCH),
+        epochs=settings.epochs,
+        resume=resume,
+        allow_different=allow_different,
     )
-    if result.outcome is not Outcome.INTERRUPTED:
-        found = measure(trainer, source.preprocessing, source.test.x, source.test.y)
-        folder.update_record(test=found, outcome=result.outcome.value)
-        say_measures("test", len(source.test), found)
-        print(f"weights and metrics are in {folder.path}")
-    return result.outcome is not Outcome.INTERRUPTED
+    if result.outcome is Outcome.INTERRUPTED:
+        return False
+    found = measure(trainer, source.preprocessing, source.test.x, source.test.y)
+    folder.update_record(test=found, samples=_samples(source))
+    print()
+    say_measures("test", len(source.test), found)
+    print(f"weights and metrics are in {folder.path}")
+    return True
 
 
-def make_trainer(
+def _loader(split: Split, batch_size: int, **options: Any) -> DataLoader[Any]:
+    return DataLoader(TensorDataset(from_numpy(split.x), from_numpy(split.y)), batch_size, **options)
+
+
+def _trainer(
     settings: Settings, source: Source, model: nn.Module, folder: RunFolder
 ) -> Trainer:
-    """The trainer of a run: loss and metrics by task, optimizer and schedule by settings."""
+    """The trainer of a run: loss and metric by task, optimizer and schedule by settings."""
     optimizer = OPTIMIZERS[settings.optimizer](
         model.named_parameters(), lr=settings.lr, weight_decay=settings.weight_decay
     )
     steps = settings.epochs * math.ceil(len(source.train) / settings.batch_size)
     cosine = settings.schedule == "cosine"
-    classes = source.task == "classification"
+    loss, metric = GOALS[source.task]
     return Trainer(
         model,
-        nn.CrossEntropyLoss() if classes else nn.MSELoss(),
+        loss(),
         optimizer,
-        metrics=["accuracy"] if classes else ["r2"],
+        metrics=[metric],
         scheduler=CosineAnnealingLR(optimizer, steps) if cosine else None,
         scheduler_interval="step" if cosine else "epoch",
         run_dir=folder,
         seed=settings.seed,
-        monitor="accuracy" if classes else "loss",
         patience=settings.patience or None,
         restore_best=True,
         checkpoint_seconds=settings.checkpoint_every,
         data_hash=source.data_hash,
-        resume_hint=f"continue with: ganglion resume {folder.path}",
+        resume_hint=f"run: ganglion resume {folder.path}",
     )

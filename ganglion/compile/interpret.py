@@ -83,8 +83,10 @@ def _compute(node: Node, known: dict[Node, tuple[Any, ...]], decomposed: bool) -
         return _decomposed(node, arrays)
     for i in op.donates:
         arrays[i] = arrays[i].copy()
+    if op.view and not arrays[0].flags.c_contiguous:  # a graph knows no strides
+        arrays[0] = arrays[0].copy()
     out = eager.run_kernel(op, arrays, node.kwargs)
-    return out if op.outputs > 1 else (out,)
+    return tuple(map(np.asarray, out if op.outputs > 1 else (out,)))
 
 
 def _decomposed(node: Node, arrays: list[Any]) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""Indexing: reading and writing elements at integer positions, gather and scatter."""
+"""Elements at integer positions: the records of indexing, gather and scatter-add."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 
 import ganglion.dtypes as dt
 from ganglion.errors import DTypeError, IndexingError, ShapeError
-from ganglion.ops.movement import SLICE, cast, expand, reshape
-from ganglion.ops.record import Op, Saved, into
+from ganglion.ops.movement import SLICE, reshape
+from ganglion.ops.record import Op, Saved
 from ganglion.shapes import Meta, Shape, broadcast_shapes, normalize_dim, show
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ Array = np.ndarray[Any, Any]
 # --- positions ------------------------------------------------------------------------------------
 
 
-def _bounded(index: Array, dim: int, size: int) -> Array:
+def bounded(index: Array, dim: int, size: int) -> Array:
     """``index`` as int64; every entry must lie in [0, size)."""
     wide = index.astype(np.int64, copy=False)
     if wide.size and wide.view(np.uint64).max() >= size:  # negative ones look huge
@@ -33,9 +33,9 @@ def _bounded(index: Array, dim: int, size: int) -> Array:
 
 def _flat(shape: Shape, parts: list[Array]) -> Array:
     """Row-major positions in an array of ``shape``; ``parts`` index its dimensions, broadcast."""
-    positions, stride = np.zeros((), np.int64), 1
-    for size, part in zip(reversed(shape), reversed(parts), strict=True):
-        positions = positions + (part if stride == 1 else part * stride)
+    positions, stride = parts[-1], shape[-1]
+    for size, part in zip(shape[-2::-1], parts[-2::-1], strict=True):
+        positions = positions + part * stride
         stride *= size
     return positions
 
@@ -49,7 +49,7 @@ def along(shape: Shape, index: Array, dim: int) -> Array:
     """Positions of the elements that ``gather`` reads from an array of ``shape``."""
     last = len(shape) - 1
     parts = [_column(n, last - i) for i, n in enumerate(index.shape)]
-    parts[dim] = _bounded(index, dim, shape[dim])
+    parts[dim] = bounded(index, dim, shape[dim])
     return _flat(shape, parts)
 
 
@@ -66,7 +66,7 @@ def _spread(shape: Shape, dims: Shape, parts: Sequence[Array]) -> list[Array]:
         )
         found[d] = _column(shape[d], behind)
     for d, part in zip(dims, parts, strict=True):
-        found[d] = part.reshape(*part.shape, *(1,) * after)
+        found[d] = part.reshape((*part.shape, *(1,) * after))
     return [found[d] for d in range(len(shape))]
 
 
@@ -159,7 +159,7 @@ def _parts(shape: Shape, index: Array, dims: Shape, wrap: bool) -> Sequence[Arra
     parts = (index,) if len(dims) == 1 else tuple(index)
     if wrap:
         return parts
-    return [_bounded(part, d, shape[d]) for part, d in zip(parts, dims, strict=True)]
+    return [bounded(part, d, shape[d]) for part, d in zip(parts, dims, strict=True)]
 
 
 def _key(shape: Shape, index: Array, dims: Shape, wrap: bool) -> tuple[Any, ...]:
@@ -203,7 +203,7 @@ INDEX = Op(
 )
 
 
-def _wrapped(index: Array, size: int) -> Array:
+def wrapped(index: Array, size: int) -> Array:
     return np.where(index < 0, index + size, index)
 
 
@@ -213,7 +213,7 @@ def _index_add_array(
     parts = _parts(shape, index, dims, wrap)
     if wrap:
         parts = [
-            _bounded(_wrapped(part, shape[d]), d, shape[d])
+            bounded(wrapped(part, shape[d]), d, shape[d])
             for part, d in zip(parts, dims, strict=True)
         ]
     return _add_at(x, shape, _flat(shape, _spread(shape, dims, parts)), value)
@@ -284,10 +284,18 @@ INDEX_WRITE = Op(
     in_float32=False,
 )
 
+
+def _stacked(*parts: Array) -> Array:
+    out = np.empty((len(parts), *np.broadcast(*parts).shape), np.int64)
+    for row, part in zip(out, parts, strict=True):
+        row[...] = part
+    return out
+
+
 INDEX_STACK = Op(
     "index_stack",
     "index",
-    lambda *parts: np.stack(np.broadcast_arrays(*parts)),
+    _stacked,
     lambda *parts: Meta((len(parts), *_joint_shape(parts)), dt.int64),
 )
 
@@ -305,14 +313,14 @@ def _joint_shape(parts: Sequence[Meta]) -> Shape:
 # --- functions ------------------------------------------------------------------------------------
 
 
-def _check_index(index: Tensor) -> None:
+def check_index(index: Tensor) -> None:
     if index.dtype not in (dt.int64, dt.int32):
         raise DTypeError(f"Expected dtype int32/int64 for index, got {index.dtype.name}")
 
 
 def lifted(input: Tensor, dim: int, index: Tensor) -> tuple[Tensor, int, Tensor]:
     """Arguments with at least one dimension, and an index of an integer dtype."""
-    _check_index(index)
+    check_index(index)
     shape = input._data.shape
     dim = normalize_dim(dim, len(shape))
     if not shape:
@@ -364,110 +372,3 @@ def scatter_source(src: Tensor, dtype: dt.dtype, index: Shape) -> Tensor:
             "dimension"
         )
     return SLICE(src, key=tuple(slice(n) for n in index))  # type: ignore[no-any-return]
-
-
-def _line(input: Tensor, dim: int, index: Tensor, name: str) -> tuple[Tensor, int, Tensor]:
-    """Arguments of functions that index one dimension by a vector."""
-    _check_index(index)
-    if index.ndim > 1:
-        raise IndexingError(f"{name}(): Index is supposed to be a vector, got {show(index.shape)}")
-    at = normalize_dim(dim, input.ndim)
-    return (input if input.ndim else reshape(input, 1)), at, reshape(index, -1)
-
-
-def index_select(input: Tensor, dim: int, index: Tensor, *, out: Tensor | None = None) -> Tensor:
-    """The slices of ``input`` along ``dim`` at the positions in a vector, copied."""
-    source, at, index = _line(input, dim, index, "index_select")
-    found = INDEX(source, index, dims=(at,), wrap=False)
-    return into(out, found if input.ndim else reshape(found, ()))
-
-
-def _sliced_like(x: Tensor, dim: int, index: Tensor, source: Tensor, name: str) -> Tensor:
-    """``source``, checked to hold one slice of ``x`` for every position."""
-    if x.dtype is not source.dtype:
-        raise DTypeError(
-            f"{name}(): self ({x.dtype.name}) and source ({source.dtype.name}) must have the same "
-            "scalar type"
-        )
-    source = source if source.ndim else reshape(source, 1)
-    shape = list(x._data.shape)
-    shape[dim] = index._data.shape[0]
-    if source._data.shape != tuple(shape):
-        raise ShapeError(
-            f"{name}(): with {shape[dim]} indices along dimension {dim} the source must have shape "
-            f"{show(shape)}, got {show(source._data.shape)}"
-        )
-    return source
-
-
-def index_add(
-    input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1
-) -> Tensor:
-    """``input`` with ``alpha * source`` added at positions along ``dim``, repeated ones too."""
-    x, at, index = _line(input, dim, index, "index_add_")
-    source = _sliced_like(x, at, index, source, "index_add_")
-    if alpha != 1:
-        source = source * alpha
-    shape = x._data.shape
-    found = INDEX_ADD(x, index, source, shape=shape, dims=(at,), wrap=False)
-    return found if input.ndim else reshape(found, ())
-
-
-def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
-    """``input`` with slices of ``source`` at positions along ``dim``."""
-    x, at, index = _line(input, dim, index, "index_copy_")
-    source = _sliced_like(x, at, index, source, "index_copy_")
-    found = INDEX_PUT(x, index, source, dims=(at,), wrap=False)
-    return found if input.ndim else reshape(found, ())
-
-
-def index_fill(input: Tensor, dim: int, index: Tensor, value: float | Tensor) -> Tensor:
-    """``input`` with one value at positions along ``dim``."""
-    x, at, index = _line(input, dim, index, "index_fill_")
-    if not isinstance(value, (bool, int, float)):
-        if value.ndim:
-            raise ShapeError(
-                "index_fill_ only supports a 0-dimensional value tensor, but got tensor with "
-                f"{value.ndim} dimension(s)."
-            )
-        value = cast(value, x.dtype)
-    found = INDEX_PUT(x, index, value, dims=(at,), wrap=True)
-    return found if input.ndim else reshape(found, ())
-
-
-def take(input: Tensor, index: Tensor) -> Tensor:
-    """Elements of the flattened input at the positions in ``index``, in its shape."""
-    _check_index(index)
-    return INDEX(reshape(input, -1), index, dims=(0,), wrap=True)  # type: ignore[no-any-return]
-
-
-WRAP_INDEX = Op(
-    "wrap_index",
-    "index",
-    lambda index, dim, size: _bounded(_wrapped(index, size), dim, size),
-    lambda index, dim, size: Meta(index.shape, dt.int64),
-)
-
-
-def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
-    """Elements at positions along ``dim`` (of the flattened input when None), shapes broadcast."""
-    _check_index(indices)
-    if dim is None:
-        return take(input, reshape(indices, -1))
-    if input.ndim != indices.ndim:
-        raise ShapeError(
-            "take_along_dim(): input and indices should have the same number of dimensions, got "
-            f"{input.ndim} and {indices.ndim}"
-        )
-    at = normalize_dim(dim, input.ndim)
-    size = input._data.shape[at]
-    around = _without(input._data.shape, at), _without(indices._data.shape, at)
-    joint = list(broadcast_shapes(*around))
-    joint[at] = indices._data.shape[at]
-    indices = expand(WRAP_INDEX(indices, dim=at, size=size), joint)
-    joint[at] = size
-    return gather(expand(input, joint), at, indices)
-
-
-def _without(shape: Shape, dim: int) -> Shape:
-    return (*shape[:dim], 1, *shape[dim + 1 :])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ganglion.ops import along, index, join, movement, rearrange, subscript, views
 from ganglion.ops import diagonal as diagonals
-from ganglion.ops import index, join, movement, rearrange, subscript, views
 from ganglion.ops import nonzero as masks
 from ganglion.ops import scatter as scatters
 from ganglion.ops.record import in_place
@@ -86,13 +86,13 @@ class Layout:
     __setitem__ = subscript.setitem
     index_put = subscript.index_put
     index_put_ = subscript.index_put_
-    index_select = index.index_select
-    index_add = index.index_add
-    index_add_ = in_place(index.index_add)
-    index_copy = index.index_copy
-    index_copy_ = in_place(index.index_copy)
-    index_fill = index.index_fill
-    index_fill_ = in_place(index.index_fill)
+    index_select = along.index_select
+    index_add = along.index_add
+    index_add_ = in_place(along.index_add)
+    index_copy = along.index_copy
+    index_copy_ = in_place(along.index_copy)
+    index_fill = along.index_fill
+    index_fill_ = in_place(along.index_fill)
     gather = index.gather
     scatter = scatters.scatter
     scatter_ = in_place(scatters.scatter)
@@ -100,8 +100,8 @@ class Layout:
     scatter_add_ = in_place(index.scatter_add)
     scatter_reduce = scatters.scatter_reduce
     scatter_reduce_ = in_place(scatters.scatter_reduce)
-    take = index.take
-    take_along_dim = index.take_along_dim
+    take = along.take
+    take_along_dim = along.take_along_dim
     masked_select = masks.masked_select
     masked_scatter = masks.masked_scatter
     masked_scatter_ = in_place(masks.masked_scatter)

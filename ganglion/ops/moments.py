@@ -181,6 +181,8 @@ def _logsumexp_array(x: Array, dims: Axes, keepdim: bool) -> Any:
 
 
 def _logsumexp_ops(x: Tensor, dims: Axes, keepdim: bool) -> Any:
+    if 0 in x._data.shape:  # nothing has no largest element to subtract
+        return log(SUM(exp(x), dims=dims, keepdim=keepdim))
     top = AMAX(x, dims=dims, keepdim=True).detach()
     top = where(isfinite(top), top, 0.0)
     found = log(SUM(exp(x - top), dims=dims, keepdim=True)) + top

@@ -111,7 +111,7 @@ VIEW = view_op(
     lambda x, shape: Meta(infer_size(shape, x.numel), x.dtype),
     lambda s, g: reshape(g, s.shapes[0]),
 )
-PERMUTE = view_op(
+PERMUTE: Op = view_op(
     "permute",
     lambda x, dims: x.transpose(dims),
     lambda x, dims: Meta(tuple(x.shape[d] for d in dims), x.dtype),

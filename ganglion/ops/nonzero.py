@@ -31,9 +31,14 @@ NONZERO = Op(
 )
 
 
-def positions(mask: Tensor) -> Tensor:
-    """Row-major positions of a mask's true elements, as a vector."""
-    return reshape(NONZERO(reshape(mask, -1)), -1)
+# row-major positions of a mask's true elements, as a vector
+POSITIONS = Op(
+    "mask_positions",
+    "index",
+    np.flatnonzero,
+    lambda mask: Meta((mask.numel,), dt.int64),  # at most so many
+    runs="eager-only",
+)
 
 
 def nonzero(input: Tensor, *, out: Tensor | None = None, as_tuple: bool = False) -> Any:
@@ -57,7 +62,7 @@ def masked_select(input: Tensor, mask: Tensor, *, out: Tensor | None = None) -> 
     """The elements where ``mask`` holds, as a vector; shapes broadcast."""
     _check_mask("masked_select", mask)
     x, where = broadcast_tensors(input, mask)
-    found = INDEX(reshape(x, -1), positions(where), dims=(0,), wrap=False)
+    found = INDEX(reshape(x, -1), POSITIONS(where), dims=(0,), wrap=False)
     return into(out, found)
 
 
@@ -70,7 +75,7 @@ def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
             f"{input.dtype.name} and {source.dtype.name}"
         )
     x, where = broadcast_tensors(input, mask)
-    index, values = positions(where), reshape(source, -1)
+    index, values = POSITIONS(where), reshape(source, -1)
     count = index._data.shape[0]
     if values._data.shape[0] < count:
         raise ShapeError(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ganglion.errors import ArgumentError, ShapeError
-from ganglion.ops.index import index_select
+from ganglion.ops.along import index_select
 from ganglion.ops.join import stack
 from ganglion.ops.movement import clone, expand, reshape, transpose, unsqueeze
 from ganglion.ops.record import Op

@@ -6,6 +6,7 @@ index this view. PyTorch's rules hold where NumPy differs: an integer beside ten
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from operator import index as as_int
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ from ganglion.ops.index import (
     indexed_shape,
 )
 from ganglion.ops.movement import COPY, SLICE, cast, clone, expand, reshape
-from ganglion.ops.nonzero import positions
+from ganglion.ops.nonzero import POSITIONS
 from ganglion.ops.select import where
 from ganglion.shapes import Shape, show
 
@@ -88,7 +89,7 @@ def _as_value(value: Any, dtype: dt.dtype) -> Tensor:
         return FULL(shape=(), value=value, dtype=dtype)  # type: ignore[no-any-return]
     if not hasattr(value, "_data"):
         value = COPY(np.asarray(value))
-    return value if value.dtype is dtype else cast(value, dtype)  # type: ignore[no-any-return]
+    return value if value.dtype is dtype else cast(value, dtype)
 
 
 def _fitted(value: Tensor, shape: Shape) -> Tensor:
@@ -238,9 +239,9 @@ def _joined(view: Tensor, tensors: list[Placed]) -> tuple[Tensor, Tensor, Shape]
         done = place + _width(k)
         if _is_mask(k):
             _check_mask(k._data.shape, shape, place)
-            k = positions(k)
+            k = POSITIONS(k)
         parts.append(k)
-        merged.append(int(np.prod(shape[place:done])))
+        merged.append(math.prod(shape[place:done]))
     merged.extend(shape[done:])
     source = view if len(merged) == len(shape) else reshape(view, merged)
     index = parts[0] if len(parts) == 1 else INDEX_STACK(*parts)

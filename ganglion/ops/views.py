@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ganglion.dispatch import mode
+from ganglion.dispatch import mode, read
 from ganglion.errors import AutogradError, ShapeError
 from ganglion.ops.movement import (
     PERMUTE,
@@ -166,7 +166,7 @@ def as_strided(
 def _offset(input: Tensor, base: Tensor) -> int:
     if input is base:
         return 0
-    bytes_ = input._data.ctypes.data - base._data.ctypes.data
+    bytes_ = read(input).ctypes.data - read(base).ctypes.data
     return int(bytes_ // base._data.itemsize)
 
 
@@ -295,7 +295,7 @@ def _at_least(ndim: int, place: Callable[[Tensor], Tensor]) -> Callable[..., Any
 
 
 def _to_3d(x: Tensor) -> Tensor:
-    return unsqueeze(atleast_2d(x), -1)  # type: ignore[no-any-return]
+    return unsqueeze(atleast_2d(x), -1)
 
 
 atleast_1d = _at_least(1, lambda x: reshape(x, 1))

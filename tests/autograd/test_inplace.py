@@ -520,6 +520,16 @@ def test_a_program_agrees_with_pytorch(program):
     assert_parity(program, torch)
 
 
+def test_a_value_may_overlap_its_target():
+    w = gg.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    x = w * 1
+    x[1:] = x[:2] * x[1:]
+    x.add_(x[2])
+    x.sum().backward()
+    assert x.tolist() == [7.0, 8.0, 12.0]
+    assert w.grad.tolist() == [3.0, 13.0, 8.0]
+
+
 # --- random programs ----------------------------------------------------------------------------
 
 
@@ -550,7 +560,7 @@ class Machine:
     def __init__(self, lib, first):
         self.lib = lib
         self.leaves = [lib.from_numpy(a.copy()).requires_grad_() for a in first]
-        self.pool = [x * 1 for x in self.leaves] + [lib.from_numpy(first[0] + 0.25)]
+        self.pool = [x * 1 for x in self.leaves] + [lib.from_numpy(np.linspace(0.4, 0.9, 6).reshape(2, 3))]
 
     def run(self, instructions):
         for kind, i, j, k in instructions:
@@ -578,11 +588,12 @@ class Machine:
     def overwrite(self, x, y, k):
         if not _fits(tuple(y.shape), tuple(x.shape)) or x is y:
             return
+        y = y.clone()  # PyTorch computes in place: what overlaps is refused, or wrong
         [
             lambda: x.add_(y),
             lambda: x.mul_(y),
-            lambda: x.copy_(y.clone()),
-            lambda: x.__setitem__(..., y.clone()),
+            lambda: x.copy_(y),
+            lambda: x.__setitem__(..., y),
         ][k % 4]()
 
     def overwrite_with_number(self, x, y, k):
@@ -642,8 +653,8 @@ def test_random_programs_agree_with_pytorch(instructions):
     first = [np.linspace(0.2, 1.1, 6).reshape(2, 3), np.linspace(-0.7, 0.9, 6).reshape(2, 3)]
     try:
         values, grads = _run(torch, first, instructions)
-    except RuntimeError as refusal:
-        _check_refused(first, instructions, refusal)
+    except RuntimeError:
+        _check_refused(first, instructions)
         return
     found_values, found = _run(gg, first, instructions)
     for mine, reference in zip(found_values, values, strict=True):
@@ -652,12 +663,12 @@ def test_random_programs_agree_with_pytorch(instructions):
         np.testing.assert_allclose(mine.numpy(), reference.numpy(), rtol=1e-10, atol=1e-10)
 
 
-def _check_refused(first, instructions, refusal):
+def _check_refused(first, instructions):
+    """Ours may go on: it computes a value before it stores it, so the two may overlap."""
     try:
         _, found = _run(gg, first, instructions)
     except RuntimeError:
         return
-    assert "modified by an inplace operation" in str(refusal)
     if all(kind in Machine.SMOOTH for kind, *_ in instructions):
         for mine, expected in zip(found, _differences(first, instructions), strict=True):
             np.testing.assert_allclose(mine.numpy(), expected, rtol=1e-5, atol=1e-6)

@@ -76,6 +76,11 @@ def test_second_gradients_equal_finite_differences(sample):
     checker.check_second_differences(sample)
 
 
+@every_sample
+def test_traced_calls_equal_eager_ones(sample):
+    checker.check_traced(sample, "float64" if "float64" in sample.dtypes else sample.dtypes[0])
+
+
 @pytest.mark.parametrize("call", REFUSED, ids=str)
 def test_refused_calls_raise(call):
     with pytest.raises(call.error, match=call.match) as caught:

@@ -12,7 +12,11 @@ SHAPES = [
     sample(lambda lib, x: x.contiguous().view(3, -1), t(2, 6)),
     sample(lambda lib, x: x.contiguous().view((3, 4)), t(2, 6)),
     sample("Tensor.view", t(), 1),
-    sample(lambda lib, x: x.contiguous().view(lib.int32), t(2, 4), dtypes=("float32", "float64", "int16")),
+    sample(
+        lambda lib, x: x.contiguous().view(lib.int32),
+        t(2, 4),
+        dtypes=("float32", "float64", "int16"),
+    ),
     sample(lambda lib, x: x.contiguous().view(dtype=lib.uint8), t(3), dtypes=("float32", "int8")),
     sample(lambda lib, x, y: x.contiguous().view_as(y), t(2, 6), t(3, 4, grad=False)),
     sample("reshape", t(2, 3, 4), (4, -1)),
