@@ -15,7 +15,8 @@ import numpy as np
 import ganglion.dtypes as dt
 from ganglion.dispatch import read
 from ganglion.errors import ArgumentError, ArgumentTypeError, AutogradError, ShapeError
-from ganglion.ops.movement import cast, clone, slice_dim
+from ganglion.ops.join import unbind
+from ganglion.ops.movement import cast, clone
 from ganglion.shapes import Size, normalize_dim
 from ganglion.storage import Storage
 from ganglion.storage import device as as_device
@@ -101,7 +102,7 @@ def iterate(input: Tensor) -> Iterator[Tensor]:
     """The slices of the first dimension."""
     if not input.ndim:
         raise ArgumentTypeError("iteration over a 0-d tensor")
-    return (slice_dim(input, 0, i) for i in range(length(input)))
+    return iter(unbind(input))
 
 
 def contains(input: Tensor, element: Any) -> bool:

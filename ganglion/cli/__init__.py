@@ -13,13 +13,11 @@ __all__ = ["inspect", "main", "training"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("inspect", "training"):
+    if name in {"inspect", "training"}:
         return importlib.import_module(f"ganglion.cli.{name}")
-    raise AttributeError(f"module 'ganglion.cli' has no attribute '{name}'")
+    raise AttributeError(f"module 'ganglion.cli' has no attribute {name!r}")
 
 
 def main() -> None:
-    """Run the command line; user errors end in one message and exit code 1, usage errors in 2."""
-    from ganglion.cli.app import run
-
-    sys.exit(run(sys.argv[1:]))
+    """Run the command line and exit: with 1 for what went wrong, with 2 for wrong usage."""
+    sys.exit(importlib.import_module("ganglion.cli.app").run(sys.argv[1:]))

@@ -13,7 +13,10 @@ from ganglion.optim import SGD
 from ganglion.random import manual_seed
 from ganglion.train import RunFolder, Trainer
 
-GOALS: Final = {"classification": (nn.CrossEntropyLoss, "accuracy"), "regression": (nn.MSELoss, "r2")}
+GOALS: Final = {
+    "classification": (nn.CrossEntropyLoss, "accuracy"),
+    "regression": (nn.MSELoss, "r2"),
+}
 
 
 def facts(source: Source) -> dict[str, Any]:

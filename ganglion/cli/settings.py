@@ -6,11 +6,14 @@ import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from ganglion import optim
 from ganglion.errors import ArgumentError, CheckpointError
 from ganglion.models import ACTIVATIONS, mlp
+
+if TYPE_CHECKING:
+    from ganglion.data.tabular import Task
 
 MODELS: Final = {"mlp": mlp}
 SCHEDULES: Final = ("cosine", "constant")
@@ -52,7 +55,7 @@ class Settings:
 
     data: str
     target: str | None = None
-    task: str | None = None
+    task: Task | None = None
     model: str = "mlp"
     hidden: tuple[int, ...] = (128,)
     activation: str = "relu"

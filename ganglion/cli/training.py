@@ -12,7 +12,8 @@ from ganglion.cli.report import BATCH, measure, note, say_measures
 from ganglion.cli.saved import GOALS, SavedRun, build, facts
 from ganglion.cli.settings import OPTIMIZERS, Settings
 from ganglion.creation import from_numpy
-from ganglion.data import DataLoader, TensorDataset
+from ganglion.data.dataset import TensorDataset
+from ganglion.data.loader import DataLoader
 from ganglion.data.sources import Source, Split, find, load_source
 from ganglion.errors import CheckpointError
 from ganglion.optim.lr_scheduler import CosineAnnealingLR
@@ -35,7 +36,7 @@ def resume(path: Path, allow_different: bool) -> bool:
     """Go on from a run's last checkpoint, as ``start``; a finished run is only reported."""
     run = SavedRun(path)
     if run.finished:
-        print(f"{path} is finished ({run.record['outcome']}); there is nothing to resume")
+        print(f"{path}: training is over ({run.record['outcome']}); there is nothing to resume")
         say_measures("test", run.record["samples"]["test"], run.record["test"])
         return True
     source = _load(run.settings)
@@ -94,12 +95,12 @@ def _train(
 
 
 def _loader(split: Split, batch_size: int, **options: Any) -> DataLoader[Any]:
-    return DataLoader(TensorDataset(from_numpy(split.x), from_numpy(split.y)), batch_size, **options)
+    return DataLoader(
+        TensorDataset(from_numpy(split.x), from_numpy(split.y)), batch_size, **options
+    )
 
 
-def _trainer(
-    settings: Settings, source: Source, model: nn.Module, folder: RunFolder
-) -> Trainer:
+def _trainer(settings: Settings, source: Source, model: nn.Module, folder: RunFolder) -> Trainer:
     """The trainer of a run: loss and metric by task, optimizer and schedule by settings."""
     optimizer = OPTIMIZERS[settings.optimizer](
         model.named_parameters(), lr=settings.lr, weight_decay=settings.weight_decay

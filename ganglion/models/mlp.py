@@ -34,7 +34,9 @@ def mlp(
     if activation not in ACTIVATIONS:
         close = get_close_matches(activation, ACTIVATIONS, 1)
         hint = f" Did you mean '{close[0]}'?" if close else ""
-        raise ArgumentError(f"unknown activation '{activation}'; known: {', '.join(ACTIVATIONS)}.{hint}")
+        raise ArgumentError(
+            f"unknown activation '{activation}'; known: {', '.join(ACTIVATIONS)}.{hint}"
+        )
     if any(size < 1 for size in hidden):
         raise ArgumentError(f"hidden sizes must be at least 1, got {tuple(hidden)}")
     layers: list[nn.Module] = [nn.Flatten()] if len(feature_shape) > 1 else []

@@ -116,6 +116,8 @@ def _named(function: Function, op: Op, doc: str) -> Function:
 
 def choose(condition: Array, x: Any, y: Any) -> Any:
     """``np.where``; large arrays by bit masks, which do not mind random conditions."""
+    if condition.dtype != np.bool_:
+        raise TypeError("the condition holds no booleans")
     if condition.size <= _BRANCHY:
         return np.where(condition, x, y)
     dtype = np.result_type(x, y)

@@ -58,17 +58,9 @@ def where(
         return condition.nonzero(as_tuple=True)
     if isinstance(input, (int, float)) and isinstance(other, (int, float)):
         input = full((), input, dtype=dt.promote_types(dt.of_scalar(input), dt.of_scalar(other)))
-    return into(out, WHERE(_as_mask("where expected condition", condition), input, other))
-
-
-def _as_mask(what: str, condition: Tensor) -> Tensor:
-    if condition._data.dtype in BOOLS:
-        return condition
     if condition.dtype is dt.uint8:
-        return condition != 0
-    raise DTypeError(
-        f"{what} to be a boolean tensor, but got a tensor with dtype {condition.dtype.name}"
-    )
+        condition = condition != 0
+    return into(out, WHERE(condition, input, other))
 
 
 def masked_fill(input: Tensor, mask: Tensor, value: Operand) -> Tensor:

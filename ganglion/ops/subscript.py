@@ -51,7 +51,7 @@ def getitem(self: Tensor, key: Any) -> Tensor:
 def setitem(self: Tensor, key: Any, value: Any) -> None:
     """Store a value, broadcast and converted to the tensor's dtype, at an index."""
     view, tensors = _read_key(self, key)
-    value = _as_value(value, self.dtype)
+    value = _as_value(value, self.dtype, () if tensors else view._data.shape)
     if not tensors:
         if not _same_place(view, value):
             write(view, _fitted(value, view._data.shape))
@@ -83,10 +83,10 @@ def _needs_care(x: Tensor, value: Tensor) -> bool:
 # --- values ---------------------------------------------------------------------------------------
 
 
-def _as_value(value: Any, dtype: dt.dtype) -> Tensor:
-    """A tensor whose dtype may be stored in one of ``dtype``."""
+def _as_value(value: Any, dtype: dt.dtype, shape: Shape) -> Tensor:
+    """A tensor of this dtype; numbers are filled into ``shape``."""
     if isinstance(value, (bool, int, float)):
-        return FULL(shape=(), value=value, dtype=dtype)  # type: ignore[no-any-return]
+        return FULL(shape=shape, value=value, dtype=dtype)  # type: ignore[no-any-return]
     if not hasattr(value, "_data"):
         value = COPY(np.asarray(value))
     return value if value.dtype is dtype else cast(value, dtype)

@@ -113,6 +113,26 @@ def test_watching_tells_which_ops_took_part_in_gradients(cube):
     assert {"cube", "mul"} <= watch.differentiated
 
 
+# --- traced ---------------------------------------------------------------------------------------
+
+
+def test_a_composite_that_is_not_what_its_decomposition_says_is_noticed(cube):
+    checker.check_traced(call(cube(decompose=lambda x: x * x * x)), "float64")
+    OPS.pop("cube")
+    with pytest.raises(AssertionError, match="traced"):
+        checker.check_traced(call(cube(decompose=lambda x: x * x)), "float64")
+
+
+def test_a_call_that_needs_values_cannot_be_traced_and_is_left_out():
+    checker.check_traced(Sample(lambda lib, x: x * x.sum().item(), t(3)), "float64")
+
+
+def test_a_rule_that_looks_at_values_behind_the_door_is_noticed(cube):
+    op = cube(lambda s, g: g * float(3 * s.x._data.max()))
+    with pytest.raises(AttributeError):
+        checker.check_traced(call(op), "float64")
+
+
 # --- beside PyTorch -------------------------------------------------------------------------------
 
 
