@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 import ganglion.dtypes as dt
 from ganglion import convert, printing
-from ganglion.dispatch import mode
-from ganglion.errors import ArgumentError, ArgumentTypeError, AutogradError, DTypeError
+from ganglion.errors import ArgumentTypeError
 from ganglion.history import History
-from ganglion.ops import counting, create, moments, movement, reduce, scan
+from ganglion.ops import counting, create, moments, reduce, scan
 from ganglion.ops import matmul as products
 from ganglion.ops import random as draws
 from ganglion.ops import sort as sorting
 from ganglion.ops.layout import Layout
 from ganglion.ops.operators import Elementwise
 from ganglion.ops.record import in_place
-from ganglion.shapes import Size, show
+from ganglion.shapes import Size
 from ganglion.storage import CPU, Storage, View, device
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ class Tensor(History, convert.Casts, Elementwise, Layout):
     _engine = _Engine()
     __array_ufunc__ = None  # NumPy operators give way to ours
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Tensor:
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         made = object.__new__(cls)
         made._data, made._storage = np.empty(0, dt.get_default_dtype().numpy), Storage()
         return made
@@ -78,8 +77,7 @@ class Tensor(History, convert.Casts, Elementwise, Layout):
     @property
     def dtype(self) -> dt.dtype:
         """The element type."""
-        found = self._data.dtype
-        return found if isinstance(found, dt.dtype) else dt.of_numpy(found)
+        return dt.of_numpy(self._data.dtype)
 
     @property
     def ndim(self) -> int:

@@ -22,7 +22,7 @@ def test_every_activation_by_name(name):
 
 
 def test_bad_options_are_named():
-    with pytest.raises(ValueError, match="unknown activation 'rellu'.*Did you mean 'relu'"):
+    with pytest.raises(ValueError, match=r"unknown activation 'rellu'.*Did you mean 'relu'"):
         mlp((4,), [8], 3, "rellu")
     with pytest.raises(ValueError, match="at least 1"):
         mlp((4,), [8, 0], 3)

@@ -11,9 +11,7 @@ def probabilities(*shape):
 
 
 def pairs(name, x, y, **options):
-    return [
-        Sample(F + name, x, y, reduction=r, dtypes=SINGLES, **options) for r in REDUCTIONS
-    ]
+    return [Sample(F + name, x, y, reduction=r, dtypes=SINGLES, **options) for r in REDUCTIONS]
 
 
 WEIGHT = t(5, low=0.2, high=2, grad=False)
@@ -61,7 +59,5 @@ SAMPLES = [
     *pairs("cross_entropy", t(5), indices(below=5)),
     *pairs("cross_entropy", t(6, 5), probabilities(6, 5)),
     *pairs("cross_entropy", t(5), probabilities(5)),
-    *pairs(
-        "cross_entropy", t(2, 5, 3), probabilities(2, 5, 3), weight=WEIGHT, label_smoothing=0.1
-    ),
+    *pairs("cross_entropy", t(2, 5, 3), probabilities(2, 5, 3), weight=WEIGHT, label_smoothing=0.1),
 ]
