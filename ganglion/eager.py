@@ -35,7 +35,7 @@ class Eager:
 
     def bind(self, op: Op, inputs: tuple[Any, ...], params: Mapping[str, Any]) -> Any:
         """Run the kernel on the inputs' arrays and wrap what it returns."""
-        inputs, arrays, plain = prepare(op, inputs)
+        inputs, arrays, plain, live = prepare(op, inputs)
         try:
             if plain:
                 out = mode.run(op.kernel, *arrays, **params)
@@ -47,7 +47,7 @@ class Eager:
             out = _failed(op, inputs, arrays, params, error)
         if op.donates:
             return _store(op, inputs, out)
-        return finish(op, inputs, arrays, params, out)
+        return finish(op, inputs, arrays, params, out, live)
 
     def write(self, target: Tensor, value: Tensor) -> Tensor:
         """Copy into the target's memory, then rebase gradient history."""
@@ -63,12 +63,17 @@ class Eager:
         return tensor._data
 
 
-def prepare(op: Op, inputs: tuple[Any, ...]) -> tuple[tuple[Any, ...], list[Any], bool]:
-    """Unwrap tensors and bring operands to one dtype; the flag says that kernels take them so."""
+def prepare(op: Op, inputs: tuple[Any, ...]) -> tuple[tuple[Any, ...], list[Any], bool, bool]:
+    """Unwrap tensors and bring operands to one dtype.
+
+    The flags say that kernels take the arrays as they are, and that an input may have a history.
+    """
     arrays = []
-    plain = True
+    plain, live = True, False
     for x in inputs:
         if isinstance(x, Tensor):
+            if x._edge is not None or x._leaf or x._view is not None:
+                live = True
             x = x._data
             if x.dtype is not F32:
                 plain = False
@@ -76,9 +81,9 @@ def prepare(op: Op, inputs: tuple[Any, ...]) -> tuple[tuple[Any, ...], list[Any]
             plain = False
         arrays.append(x)
     if plain:
-        return inputs, arrays, True
+        return inputs, arrays, True, live
     inputs = promoted(op, inputs)
-    return inputs, [x._data if isinstance(x, Tensor) else x for x in inputs], False
+    return inputs, [x._data if isinstance(x, Tensor) else x for x in inputs], False, live
 
 
 def promoted(op: Op, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -183,13 +188,17 @@ def _narrow(a: Any, half: np.dtype[Any]) -> Any:
 
 
 def finish(
-    op: Op, inputs: tuple[Any, ...], arrays: Sequence[Any], params: Mapping[str, Any], out: Any
+    op: Op,
+    inputs: tuple[Any, ...],
+    arrays: Sequence[Any],
+    params: Mapping[str, Any],
+    out: Any,
+    live: bool = True,
 ) -> Any:
     """Wrap a kernel's arrays in tensors and record the call where a gradient may be wanted."""
     results = (_output(out),) if op.outputs == 1 else tuple([_output(a) for a in out])
-    if mode.grad:
-        if op.vjp is not None:
-            record(op, inputs, arrays, params, results)
+    if live and op.vjp is not None and mode.grad:
+        record(op, inputs, arrays, params, results)
     elif mode.inference:
         for r in results:
             r._storage = InferenceStorage()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import linecache
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,17 +23,17 @@ _PACKAGE = str(Path(__file__).parents[1]) + "/"
 
 
 class Watching:
-    """Stands before a listener and looks at everything that it returns."""
+    """Stands before a listener: notes lines in tape nodes, and may refuse NaNs."""
 
-    def __init__(self, inner: Listener) -> None:
-        self.inner = inner
+    def __init__(self, inner: Listener, refuses: bool = True) -> None:
+        self.inner, self.refuses = inner, refuses
 
     def bind(self, op: Op, inputs: tuple[Any, ...], params: Mapping[str, Any]) -> Any:
-        """Run the op; note the line in its tape node, and refuse NaNs that it made."""
+        """Run the op, and look at its results."""
         out = self.inner.bind(op, inputs, params)
         results = out if op.outputs > 1 else (out,)
         _note_line(results)
-        if any(map(_has_nan, results)) and not any(map(_has_nan, inputs)):
+        if self.refuses and any(map(_has_nan, results)) and not any(map(_has_nan, inputs)):
             raise NonFiniteError(
                 f"op '{op.name}' made the first NaN (none of its inputs has one), {_called_at()}"
             )
@@ -64,6 +65,18 @@ def _has_nan(x: Any) -> bool:
             and bool(np.isnan(data).any())
         )
     return isinstance(x, float) and x != x
+
+
+@contextmanager
+def walking() -> Iterator[None]:
+    """While gradient rules run, only what they return counts."""
+    listener = mode.listener
+    if isinstance(listener, Watching):
+        mode.listener = Watching(listener.inner, refuses=False)
+    try:
+        yield
+    finally:
+        mode.listener = listener
 
 
 def check_gradient(node: Node, i: int, grad: Tensor) -> None:

@@ -67,7 +67,7 @@ class FunctionCtx(Node):
         self.needs_input_grad = tuple(e is not None for e in self.edges)
         self.shapes = [x._data.shape if isinstance(x, Tensor) else () for x in args]
         self.dtypes = [x._data.dtype if isinstance(x, Tensor) else None for x in args]
-        self.saved, self.stores, self.stamp = {}, {}, 0
+        self.keys, self.saved, self.stores, self.stamp = (), [], [], 0
         self._to_save: tuple[Tensor | None, ...] = ()
         self._dirty: tuple[Tensor, ...] = ()
         self._constant: tuple[Tensor, ...] = ()
@@ -94,7 +94,7 @@ class FunctionCtx(Node):
         """What ``save_for_backward`` was given, with its gradient history."""
         super().check()
         assert self.saved is not None
-        return tuple([self._unpacked(x) for x in self.saved.values()])
+        return tuple([self._unpacked(x) for x in self.saved])
 
     def _unpacked(self, x: Any) -> Any:
         if isinstance(x, _Output):
@@ -187,8 +187,8 @@ def _recorded(ctx: FunctionCtx, args: Sequence[Any], results: Sequence[Any]) -> 
     if mode.anomaly:
         ctx.watched().where = anomaly.user_line()
     fresh = [None if _is_in(r, args) and not _is_in(r, ctx._dirty) else r for r in results]
-    ctx.saved = {key: _packed(x, fresh) for key, x in enumerate(ctx._to_save)}
-    ctx.stores = {key: x._storage for key, x in enumerate(ctx._to_save) if x is not None}
+    ctx.saved = [_packed(x, fresh) for x in ctx._to_save]
+    ctx.stores = [x._storage for x in ctx._to_save if x is not None]
     recorded = tuple([_output(ctx, i, r, args) for i, r in enumerate(results)])
     ctx.stamp = versions(ctx.stores)
     ctx._to_save = ctx._dirty = ctx._constant = ()

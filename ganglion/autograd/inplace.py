@@ -12,6 +12,7 @@ from ganglion.dispatch import mode
 from ganglion.errors import AutogradError, DTypeError, ShapeError
 from ganglion.ops.movement import WRITE_VIEW, plain_chain
 from ganglion.shapes import show
+from ganglion.storage import Storage
 from ganglion.tensor import Tensor
 
 _LEAF = (
@@ -68,15 +69,17 @@ def own_saved(target: Tensor, value: Tensor) -> None:
     """Before ``target`` is overwritten by an op's own result, part what the op saved from it."""
     if value._edge is None:
         return
-    node, data = value._edge[0], target._data
-    for key, storage in tuple(node.stores.items()):
-        if storage is target._storage and node.saved:
-            saved = node.saved[key]
-            if saved is data:
-                node.saved = {**node.saved, key: data.copy()}
-            if saved is data or not isinstance(saved, np.ndarray):  # graph values never change
-                node.stores = {k: s for k, s in node.stores.items() if k != key}
-                node.stamp = versions(node.stores)
+    node, storage = value._edge[0], target._storage
+    if node.saved is None or storage not in node.stores:
+        return
+    for i, array in enumerate(node.saved):
+        if node.stores[i] is not storage:
+            continue
+        if array is target._data:
+            node.saved[i], node.stores[i] = array.copy(), Storage()
+        elif not isinstance(array, np.ndarray):  # a graph value never changes
+            node.stores[i] = Storage()
+    node.stamp = versions(node.stores)
 
 
 def rebase(target: Tensor, value: Tensor) -> None:

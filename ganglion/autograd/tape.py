@@ -17,7 +17,7 @@ import numpy as np
 from ganglion.dispatch import mode
 from ganglion.errors import AutogradError
 from ganglion.history import Handle
-from ganglion.ops.record import OUTPUTS, Op
+from ganglion.ops.record import Op
 from ganglion.shapes import Shape, show
 from ganglion.storage import Storage
 from ganglion.tensor import Tensor, wrap
@@ -28,9 +28,11 @@ if TYPE_CHECKING:
 Hook = Callable[..., Any]
 Edge = Any  # where a gradient goes: (node, output index), a leaf tensor, or None
 
+Array = np.ndarray
 F32 = np.dtype(np.float32)
 new_order = itertools.count(0, -1).__next__
-_NOTHING: dict[int, Any] = {}
+_NOTHING: list[Any] = []  # never appended to
+_NO_STORAGE = Storage()  # of numbers: never written to
 _ONE_OUTPUT = (None,)
 
 
@@ -51,8 +53,8 @@ class Node:
     """One call on the tape."""
 
     __slots__ = (
-        "__weakref__", "dtypes", "edges", "op", "order", "outputs", "params", "saved", "shapes",
-        "stamp", "stores", "watch",
+        "__weakref__", "dtypes", "edges", "keys", "op", "order", "outputs", "params", "saved",
+        "shapes", "stamp", "stores", "watch",
     )  # fmt: skip
 
     op: Any
@@ -62,9 +64,10 @@ class Node:
     shapes: Sequence[Shape]  # per input; () and None for numbers
     dtypes: Sequence[Any]
     outputs: Sequence[Any]  # per output (shape, dtype); of a single output, None
-    saved: Mapping[int, Any] | None  # arrays and numbers: input i at i, output i at ~i
-    stores: Mapping[int, Storage]  # the memory of what is saved,
-    stamp: int  # and the sum of its versions: any write advances it
+    keys: Sequence[int]  # what is saved: i for input i, ~i for output i
+    saved: list[Any] | None  # its arrays and numbers; None once freed
+    stores: list[Storage]  # its memory,
+    stamp: int  # and the sum of their versions: any write advances it
     watch: Watch | None
 
     def name(self) -> str:
@@ -93,10 +96,12 @@ class Node:
 
     def saved_input(self, i: int, create: bool) -> Any:
         """An input as the rules see it; with its history when gradients are differentiated."""
-        array = self._read(i)
-        if not hasattr(array, "dtype"):
+        array = self._saved_at(i)
+        if type(array) is not Array and not hasattr(array, "dtype"):
             return array  # a number or None
-        e = self.edges[i] if create else None
+        if not create:
+            return wrap(array)
+        e = self.edges[i]
         if isinstance(e, Tensor):
             return e
         x = wrap(array)
@@ -105,17 +110,19 @@ class Node:
 
     def saved_output(self, i: int, create: bool) -> Tensor:
         """An output as the rules see it."""
-        out = wrap(self._read(~i))
+        out = wrap(self._saved_at(~i))
         if create and out.dtype.is_floating_point:
             out._edge = (self, i)
         return out
 
-    def _read(self, key: int) -> Any:
-        assert self.saved is not None
-        if key not in self.saved:
+    def _saved_at(self, key: int) -> Any:
+        try:
+            return self.saved[self.keys.index(key)]  # type: ignore[index]
+        except ValueError:
             what = f"input {key}" if key >= 0 else "its output"
-            raise AssertionError(f"a rule of '{self.op.name}' reads {what}: name it in saves")
-        return self.saved[key]
+            raise AssertionError(
+                f"a rule of '{self.op.name}' reads {what}: name it in saves"
+            ) from None
 
     def check(self) -> None:
         """Refuse to go on when what was saved is freed or overwritten."""
@@ -130,7 +137,7 @@ class Node:
 
     def _saved_shapes(self) -> str:
         assert self.saved is not None
-        return ", ".join(show(a.shape) for a in self.saved.values() if hasattr(a, "shape"))
+        return ", ".join(show(a.shape) for a in self.saved if hasattr(a, "shape"))
 
     def free(self) -> None:
         """Let go of what was saved."""
@@ -220,7 +227,7 @@ def set_edge(x: Tensor, new: Edge) -> None:
                 new[0].watched().retained[new[1]] = retained
 
 
-def record(
+def record(  # noqa: C901 - the hot path, in one piece
     op: Op,
     inputs: Sequence[Any],
     arrays: Sequence[Any],
@@ -229,70 +236,70 @@ def record(
 ) -> None:
     """Append a call to the tape, unless none of its inputs wants a gradient."""
     edges: list[Edge] = []
-    wanted = False
-    for x in inputs:
+    shapes: list[Shape] = []
+    dtypes: list[Any] = []
+    wanted, bit = 0, 1
+    for x, a in zip(inputs, arrays):  # noqa: B905 - of one length, and this is quicker
         e = None
         if isinstance(x, Tensor):
             e = x._edge if x._view is None else edge(x)
             if e is None and x._leaf:
                 e = x
             if e is not None:
-                wanted = True
+                wanted += bit
+            shapes.append(a.shape)
+            dtypes.append(a.dtype)
+        else:
+            shapes.append(())
+            dtypes.append(None)
         edges.append(e)
+        bit += bit
     if not wanted:
         return
+    keys = op.reads.get(wanted + bit)
+    if keys is None:
+        keys = op.read_by(wanted + bit)
     node = Node()
-    node.op, node.params, node.edges, node.order, node.watch = op, params, edges, new_order(), None
-    node.shapes = [getattr(a, "shape", ()) for a in arrays]
-    node.dtypes = [getattr(a, "dtype", None) for a in arrays]
-    _save(node, inputs, arrays, results)
-    if op.outputs == 1:
-        node.outputs = _ONE_OUTPUT
+    node.op, node.params, node.edges, node.order = op, params, edges, new_order()
+    node.shapes, node.dtypes, node.outputs, node.watch = shapes, dtypes, _ONE_OUTPUT, None
+    if keys:
+        _save(node, keys, inputs, arrays, results)
     else:
+        node.keys, node.saved, node.stores, node.stamp = keys, _NOTHING, _NOTHING, 0
+    if op.outputs > 1:
         node.outputs = [(r._data.shape, r._data.dtype) for r in results]
-    for i, r in enumerate(results):
+    i = 0
+    for r in results:
         if r._data.dtype is F32 or r.dtype.is_floating_point:
             r._edge = (node, i)
+        i += 1  # noqa: SIM113 - quicker than enumerate
 
 
 def _save(
-    node: Node, inputs: Sequence[Any], arrays: Sequence[Any], results: Sequence[Tensor]
+    node: Node,
+    keys: tuple[int, ...],
+    inputs: Sequence[Any],
+    arrays: Sequence[Any],
+    results: Sequence[Tensor],
 ) -> None:
     """Keep what the needed rules read."""
-    reads = node.op.reads
-    if isinstance(reads, tuple):
-        reads = _union(reads, node.edges)
-    if not reads:
-        node.saved, node.stores, node.stamp = _NOTHING, _NOTHING, 0
-        return
-    saved: dict[int, Any] = {}
-    stores: dict[int, Storage] = {}
-    for i, x in enumerate(inputs):
-        if reads >> i & 1:
-            saved[i] = arrays[i]
-            if isinstance(x, Tensor):
-                stores[i] = x._storage
-    if reads & OUTPUTS:
-        for i, r in enumerate(results):
-            saved[~i] = r._data
-            stores[~i] = r._storage
-    node.saved, node.stores = saved, stores
-    node.stamp = versions(stores)
+    saved = []
+    stores = []
+    for key in keys:
+        if key < 0:
+            x = results[~key]
+            saved.append(x._data)
+        else:
+            x = inputs[key]
+            saved.append(arrays[key])
+        stores.append(x._storage if isinstance(x, Tensor) else _NO_STORAGE)
+    node.keys, node.saved, node.stores, node.stamp = keys, saved, stores, versions(stores)
 
 
-def _union(reads: tuple[int, ...], edges: Sequence[Edge]) -> int:
-    """What the rules of the inputs that want a gradient read together."""
-    found = 0
-    for mask, e in zip(reads, edges, strict=True):
-        if e is not None:
-            found |= mask
-    return found
-
-
-def versions(stores: Mapping[int, Storage]) -> int:
+def versions(stores: Sequence[Storage]) -> int:
     """The sum of their versions, which any write advances."""
     try:
-        return sum([s.version for s in stores.values()])  # type: ignore[misc]
+        return sum([s.version for s in stores])  # type: ignore[misc]
     except TypeError:  # those of inference mode have none
         raise AutogradError(
             "Inference tensors cannot be saved for backward. To work around this, you can make a "

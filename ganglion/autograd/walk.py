@@ -50,7 +50,13 @@ class Walk:
 
     def run(self, roots: Iterable[tuple[Edge, Tensor]]) -> None:
         """Send the roots' gradients down to the leaves and targets."""
-        roots = list(roots)
+        if not self.watching:
+            self._run(list(roots))
+            return
+        with anomaly.walking():
+            self._run(list(roots))
+
+    def _run(self, roots: list[tuple[Edge, Tensor]]) -> None:
         if self.targets is not None:
             self.useful = _useful(self.targets, [e for e, _ in roots])
         for e, grad in roots:
@@ -98,16 +104,31 @@ class Walk:
             edges = [e if self.wants(e) else None for e in edges]
         if node.saved is None or node.stores:
             node.check()
-        results = _apply_rules(node, edges, grads, self.create)
-        if node.watch is not None and node.watch.after:
-            results = _after_hooks(node.watch.after, results, grads)
+        saved = Saved(node, edges, self.create)
+        rules = node.op.vjp
+        if type(rules) is tuple and node.watch is None:
+            for i, rule in enumerate(rules):
+                if edges[i] is not None and rule is not None:
+                    self.pass_on(node, i, edges[i], rule(saved, grads[0]))
+        else:
+            for i, grad in enumerate(_results(saved, rules, grads)):
+                if edges[i] is not None:
+                    self.pass_on(node, i, edges[i], grad)
         if not self.keep:
             node.free()
-        for i, grad in enumerate(results):
-            if grad is not None and edges[i] is not None:
-                if self.watching:
-                    anomaly.check_gradient(node, i, grad)
-                self.send(edges[i], _fitted(node, i, grad))
+
+    def pass_on(self, node: Node, i: int, e: Edge, grad: Tensor | None) -> None:
+        """Send an input's gradient, summed over broadcast dimensions and in the input's dtype."""
+        if grad is None:
+            return
+        data = grad._data
+        if data.shape != node.shapes[i]:
+            grad = sum_to(grad, node.shapes[i])
+        if data.dtype is not node.dtypes[i] and data.dtype != node.dtypes[i]:
+            grad = cast(grad, dt.as_dtype(node.dtypes[i]))
+        if self.watching:
+            anomaly.check_gradient(node, i, grad)
+        self.send(e, grad)
 
     def wants(self, e: Edge) -> bool:
         """Whether a gradient is wanted across this edge."""
@@ -172,28 +193,18 @@ def _watched(watch: Watch, grads: list[Any], create: bool) -> None:
             accumulate(tensor, [grads[i]], create)
 
 
-def _apply_rules(
-    node: Node, edges: Sequence[Edge], grads: Sequence[Any], create: bool
-) -> Sequence[Any]:
-    """One gradient per input, or None where none is wanted."""
-    saved = Saved(node, edges, create)
-    rules = node.op.vjp
+def _results(saved: Saved, rules: Any, grads: list[Any]) -> Sequence[Any]:
+    """One gradient per input, or None where none is wanted, after the node's hooks."""
     if type(rules) is not tuple:
-        return rules(saved, *grads)  # type: ignore[no-any-return]
-    grad = grads[0]
-    return [
-        rule(saved, grad) if e is not None and rule is not None else None
-        for rule, e in zip(rules, edges, strict=True)
-    ]
-
-
-def _fitted(node: Node, i: int, grad: Tensor) -> Tensor:
-    """Summed over broadcast dimensions and in the dtype of the input."""
-    if grad._data.shape != node.shapes[i]:
-        grad = sum_to(grad, node.shapes[i])
-    if grad._data.dtype != node.dtypes[i]:
-        grad = cast(grad, dt.as_dtype(node.dtypes[i]))
-    return grad
+        results = rules(saved, *grads)
+    else:
+        pairs = zip(rules, saved.needs, strict=True)
+        results = [r(saved, grads[0]) if need and r is not None else None for r, need in pairs]
+    watch = saved.node.watch
+    for hook in tuple(watch.after.values()) if watch is not None else ():
+        changed = hook(tuple(results), tuple(grads))
+        results = results if changed is None else _tuple(changed)
+    return results  # type: ignore[no-any-return]
 
 
 def _hooked(hooks: Mapping[int, Callable[..., Any]], grad: Any) -> Any:
@@ -221,15 +232,6 @@ def _check_changed(hook: Callable[..., Any], changed: Any, grad: Tensor) -> None
             f"hook '{name}' has changed the type of value: it got {grad.dtype.name} and "
             f"returned {changed.dtype.name}"
         )
-
-
-def _after_hooks(
-    hooks: Mapping[int, Callable[..., Any]], results: Sequence[Any], grads: Sequence[Any]
-) -> Sequence[Any]:
-    for hook in tuple(hooks.values()):
-        changed = hook(tuple(results), tuple(grads))
-        results = results if changed is None else _tuple(changed)
-    return results
 
 
 def _tuple(x: Any) -> tuple[Any, ...]:

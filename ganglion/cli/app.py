@@ -9,7 +9,16 @@ from typing import Annotated
 import typer
 
 from ganglion import cli
-from ganglion.cli.settings import MODELS, OPTIMIZERS, SCHEDULES, TASKS, Settings, sizes
+from ganglion.cli.settings import (
+    EPOCHS,
+    MODELS,
+    OPTIMIZERS,
+    SCHEDULES,
+    STEPS,
+    TASKS,
+    Settings,
+    sizes,
+)
 from ganglion.config import VERSION
 from ganglion.errors import ArgumentError, GanglionError
 from ganglion.models import ACTIVATIONS
@@ -22,6 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 DEFAULT = Settings(data="")
+_EPOCHS = f"About {STEPS:,} steps, in {EPOCHS[0]} to {EPOCHS[1]} passes, if not given."
 INTERRUPTED = 130  # what shells expect after Ctrl-C
 
 Run = Annotated[Path, typer.Argument(help="Folder of a run, such as runs/digits-mlp-1.")]
@@ -50,7 +60,9 @@ def train(
     dropout: Annotated[
         float, typer.Option(help="Probability of dropping a hidden unit.")
     ] = DEFAULT.dropout,
-    epochs: Annotated[int, typer.Option(help="Passes over the data, at most.")] = DEFAULT.epochs,
+    epochs: Annotated[
+        int | None, typer.Option(help=f"Passes over the data, at most. {_EPOCHS}")
+    ] = DEFAULT.epochs,
     batch_size: Annotated[int, typer.Option(help="Samples in a step.")] = DEFAULT.batch_size,
     optimizer: Annotated[
         str, typer.Option(help=f"{', '.join(OPTIMIZERS)}; sgd has momentum 0.9.")

@@ -15,6 +15,9 @@ from ganglion.models import ACTIVATIONS, mlp
 if TYPE_CHECKING:
     from ganglion.data.tabular import Task
 
+STEPS: Final = 10_000  # what training aims at when nobody says for how long
+EPOCHS: Final = (10, 200)  # and within what limits
+
 MODELS: Final = {"mlp": mlp}
 SCHEDULES: Final = ("cosine", "constant")
 TASKS: Final = ("classification", "regression")
@@ -35,7 +38,7 @@ _CHOICES: Final[dict[str, Collection[str]]] = {
 }
 _RANGES: Final[dict[str, tuple[Callable[[Any], bool], str]]] = {
     "dropout": (lambda p: 0 <= p < 1, "at least 0 and less than 1"),
-    "epochs": (lambda n: n >= 1, "at least 1"),
+    "epochs": (lambda n: n is None or n >= 1, "at least 1"),
     "batch_size": (lambda n: n >= 1, "at least 1"),
     "lr": (lambda x: 0 < x < math.inf, "a number greater than 0"),
     "weight_decay": (lambda x: 0 <= x < math.inf, "a number of at least 0"),
@@ -60,10 +63,10 @@ class Settings:
     hidden: tuple[int, ...] = (128,)
     activation: str = "relu"
     dropout: float = 0.0
-    epochs: int = 30
+    epochs: int | None = None
     batch_size: int = 64
     optimizer: str = "adamw"
-    lr: float = 1e-3
+    lr: float = 2e-3
     weight_decay: float = 1e-4
     schedule: str = "cosine"
     patience: int = 10
@@ -83,6 +86,12 @@ class Settings:
             given = getattr(self, name)
             if not fits(given):
                 yield f"{_option(name)} must be {expected}; got {given!r}"
+
+    def planned_epochs(self, samples: int) -> int:
+        """The epochs asked for, or as many as make about ``STEPS`` steps of so many samples."""
+        least, most = EPOCHS
+        steps = math.ceil(samples / self.batch_size)
+        return self.epochs or min(max(STEPS // steps, least), most)
 
     def to_config(self) -> dict[str, Any]:
         """Plain values; options that were not given are left out."""

@@ -26,6 +26,7 @@ def start(settings: Settings, root: Path, name: str | None) -> bool:
     if find(settings.data) is None:  # a file, to be found again from any folder
         settings = replace(settings, data=str(Path(settings.data).absolute()))
     source = _load(settings)
+    settings = replace(settings, epochs=settings.planned_epochs(len(source.train)))
     model = build(settings, source.feature_shape, source.num_outputs)
     folder = RunFolder.create(root, label, settings.to_config(), facts(source))
     _announce(settings, source, model, folder)
@@ -80,7 +81,7 @@ def _train(
     result = trainer.fit(
         _loader(source.train, settings.batch_size, shuffle=True, seed=settings.seed),
         _loader(source.valid, BATCH),
-        epochs=settings.epochs,
+        epochs=settings.planned_epochs(len(source.train)),
         resume=resume,
         allow_different=allow_different,
     )
@@ -105,7 +106,8 @@ def _trainer(settings: Settings, source: Source, model: nn.Module, folder: RunFo
     optimizer = OPTIMIZERS[settings.optimizer](
         model.named_parameters(), lr=settings.lr, weight_decay=settings.weight_decay
     )
-    steps = settings.epochs * math.ceil(len(source.train) / settings.batch_size)
+    epochs = settings.planned_epochs(len(source.train))
+    steps = epochs * math.ceil(len(source.train) / settings.batch_size)
     cosine = settings.schedule == "cosine"
     loss, metric = GOALS[source.task]
     return Trainer(

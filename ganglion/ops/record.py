@@ -28,13 +28,6 @@ Runs = Literal["native", "host", "eager-only"]
 OPS: dict[str, Op] = {}
 
 LETTERS = "xyzw"
-OUTPUTS = 1 << 62  # the bit for the outputs; input i has bit i
-
-
-def _bits(saves: str) -> int:
-    """What rules read, as bits: ``"xo"`` is input 0 and the outputs, ``*`` all inputs."""
-    inputs = OUTPUTS - 1 if "*" in saves else sum(1 << LETTERS.index(c) for c in saves if c != "o")
-    return inputs | (OUTPUTS if "o" in saves else 0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,18 +61,28 @@ class Op:
     flops: Callable[..., int] | None = None  # of (*metas, **params); else one per output element
     vjp_takes_none: bool = False  # a joint rule that wants None for outputs without gradient
     runs: Runs = "native"  # where it may run compiled
-    reads: int | tuple[int, ...] = field(init=False)  # ``saves`` as bits
+    reads: dict[int, tuple[int, ...]] = field(init=False, default_factory=dict)  # see read_by
 
     def __post_init__(self) -> None:
-        saves = self.saves
-        reads = tuple(map(_bits, saves)) if isinstance(saves, tuple) else _bits(saves)
-        object.__setattr__(self, "reads", reads)
         if self.name in OPS:
             raise ValueError(f"op '{self.name}' is defined twice")
         OPS[self.name] = self
 
     def __call__(self, *inputs: Any, **params: Any) -> Any:
         return mode.listener.bind(self, inputs, params)
+
+    def read_by(self, wanted: int) -> tuple[int, ...]:
+        """What the rules of some inputs read: input i as i, output i as ~i.
+
+        Bit i of ``wanted`` says whether input i takes a gradient; one more bit ends the number.
+        """
+        count = wanted.bit_length() - 1
+        each = self.saves if isinstance(self.saves, tuple) else (self.saves,) * count
+        letters = "".join([s for i, s in enumerate(each) if wanted >> i & 1])
+        inputs = [i for i in range(count) if "*" in letters or LETTERS[i : i + 1] in [*letters]]
+        outputs = [~i for i in range(self.outputs) if "o" in letters]
+        found = self.reads[wanted] = (*inputs, *outputs)
+        return found
 
     def __reduce__(self) -> tuple[Any, ...]:
         return OPS.__getitem__, (self.name,)

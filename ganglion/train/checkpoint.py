@@ -189,7 +189,8 @@ def check_identity(saved: Tree, now: Tree, where: object) -> None:
         raise CheckpointError(
             f"{where} was written under other conditions, so continuing would not give the bits "
             "of an uninterrupted run:\n" + "\n".join(lines) + "\nRestore these, or accept other "
-            "results with allow_different=True; the saved state then wins over new settings."
+            "results with allow_different=True (--allow-different); the saved state then wins over "
+            "new settings."
         )
 
 

@@ -411,7 +411,7 @@ def test_errors_name_the_function():
     with pytest.raises(AutogradError, match=r"MineBackward .*\(expected 2, got 1\)"):
         few.apply(w, 2.0).sum().backward()
     number = function(gg, lambda ctx, x, k: x * k, lambda ctx, grad: (grad, grad))
-    with pytest.raises(AutogradError, match="at position 2, .* not a tensor"):
+    with pytest.raises(AutogradError, match=r"at position 2, .* not a tensor"):
         number.apply(w, 2.0).sum().backward()
     wrong = function(gg, lambda ctx, x: x * 1, lambda ctx, grad: gg.ones(2))
     with pytest.raises(ShapeError, match=r"index 0 - got \(2,\) .* compatible with \(3,\)"):

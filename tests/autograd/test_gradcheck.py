@@ -58,7 +58,7 @@ def test_right_gradients_pass(fast):
 @pytest.mark.parametrize("fast", [False, True])
 @pytest.mark.parametrize("factor", [0.9, 0.0, -1.0])
 def test_a_wrong_factor_fails(factor, fast):
-    with pytest.raises(GradcheckError, match="Jacobian mismatch for output 0 .* input 0"):
+    with pytest.raises(GradcheckError, match=r"Jacobian mismatch for output 0 .* input 0"):
         gradcheck(lambda x: Scaled.apply(x, factor), leaf(1.0, 2.0), fast_mode=fast)
 
 
@@ -123,8 +123,9 @@ def test_a_kink_is_explained():
 
 def test_low_precision_is_explained():
     x = gg.tensor([1.0, 2.0], requires_grad=True)
-    with pytest.warns(UserWarning, match="float32, not float64"), pytest.raises(
-        GradcheckError, match="lower precision"
+    with (
+        pytest.warns(UserWarning, match="float32, not float64"),
+        pytest.raises(GradcheckError, match="lower precision"),
     ):
         gradcheck(lambda x: x.exp(), x)
 

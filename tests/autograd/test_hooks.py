@@ -172,7 +172,7 @@ def retaining_needs_a_gradient(lib):
 
 def hooks_on_one_of_several_outputs(lib):
     w, seen = leaf(lib), []
-    a, b, c = w.unbind(0)
+    a, _, c = w.unbind(0)
     a.register_hook(noted(seen, 1, lambda g: g * 2))
     (a * 3 + c).backward()
     return *seen, w.grad

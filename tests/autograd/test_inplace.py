@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 
 import ganglion as gg
-from ganglion.errors import AutogradError
-from tests.autograd.parity import assert_parity, outcome
+from tests.autograd.parity import assert_parity
 
 torch = pytest.importorskip("torch")
 
@@ -560,7 +559,8 @@ class Machine:
     def __init__(self, lib, first):
         self.lib = lib
         self.leaves = [lib.from_numpy(a.copy()).requires_grad_() for a in first]
-        self.pool = [x * 1 for x in self.leaves] + [lib.from_numpy(np.linspace(0.4, 0.9, 6).reshape(2, 3))]
+        constant = lib.from_numpy(np.linspace(0.4, 0.9, 6).reshape(2, 3))
+        self.pool = [x * 1 for x in self.leaves] + [constant]
 
     def run(self, instructions):
         for kind, i, j, k in instructions:
@@ -597,7 +597,7 @@ class Machine:
         ][k % 4]()
 
     def overwrite_with_number(self, x, y, k):
-        [lambda: x.mul_(0.8), lambda: x.add_(1.5), lambda: x.zero_(), lambda: x.fill_(0.3)][k % 4]()
+        [lambda: x.mul_(0.8), lambda: x.add_(1.5), x.zero_, lambda: x.fill_(0.3)][k % 4]()
 
     def overwrite_without_grad(self, x, y, k):
         with self.lib.no_grad():
@@ -642,9 +642,8 @@ def _differences(first, instructions):
         yield out
 
 
-STEP = st.tuples(
-    st.integers(0, len(Machine.KINDS) - 1), st.integers(0, 30), st.integers(0, 30), st.integers(0, 30)
-)
+NUMBER = st.integers(0, 30)
+STEP = st.tuples(st.integers(0, len(Machine.KINDS) - 1), NUMBER, NUMBER, NUMBER)
 
 
 @given(st.lists(STEP, min_size=2, max_size=12))
