@@ -96,12 +96,9 @@ class Walk:
         """Turn a node's output gradients into gradients of its inputs and send them on."""
         if node.watch is not None or len(grads) > 1:
             grads = _prepared(node, grads, self.create)
-        edges = node.edges
-        if self.targets is not None:
-            self.collect(node, grads)
-            if not self.useful[node]:
-                return
-            edges = [e if self.wants(e) else None for e in edges]
+        edges = node.edges if self.targets is None else self.pruned(node, grads)
+        if edges is None:
+            return
         if node.saved is None or node.stores:
             node.check()
         saved = Saved(node, edges, self.create)
@@ -136,12 +133,15 @@ class Walk:
             return e is not None
         return _key(e) in self.targets or (type(e) is tuple and self.useful[e[0]])
 
-    def collect(self, node: Node, grads: list[Tensor | None]) -> None:
-        """Keep the gradients that were asked for."""
+    def pruned(self, node: Node, grads: list[Tensor | None]) -> Sequence[Edge] | None:
+        """Keep the gradients that were asked for; the edges that lead to others, if any do."""
         assert self.targets is not None
         for i, grad in enumerate(grads):
             if (node, i) in self.targets and grad is not None:
                 self.found[node, i] = [grad]
+        if not self.useful[node]:
+            return None
+        return [e if self.wants(e) else None for e in node.edges]
 
 
 def _key(e: Edge) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ganglion.cli.report import Array, measure, note, outputs, say_measures
+from ganglion.cli.report import Array, measure, note, noting, outputs, say_measures
 from ganglion.cli.saved import SavedRun
 from ganglion.data.rows import Rows, decode, load_labelled, load_unlabelled
 from ganglion.diagnose import summary as summarize
@@ -23,7 +23,8 @@ def evaluate(path: Path, data: str) -> dict[str, float]:
     """Print and return the measures of a run's network on labelled data."""
     run = SavedRun(path)
     trainer = run.trainer()
-    rows = load_labelled(run.preprocessing, data)
+    with noting():
+        rows = load_labelled(run.preprocessing, data)
     _warn(rows)
     assert rows.y is not None
     found = measure(trainer, run.preprocessing, rows.x, rows.y)
@@ -37,7 +38,8 @@ def predict(path: Path, file: str, output: Path | None) -> None:
         raise NotFoundError(f"--output: there is no folder {output.parent}; make it first")
     run = SavedRun(path)
     trainer = run.trainer()
-    rows = load_unlabelled(run.preprocessing, file)
+    with noting():
+        rows = load_unlabelled(run.preprocessing, file)
     _warn(rows)
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(_table(run, outputs(trainer, rows.x)))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -54,3 +56,13 @@ def _measure(name: str, value: float) -> str:
 def note(text: str) -> None:
     """A remark beside the result, on standard error."""
     print(f"note: {text}", file=sys.stderr)
+
+
+@contextmanager
+def noting() -> Iterator[None]:
+    """Warnings become notes."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for warning in caught:
+        note(str(warning.message))

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -84,6 +85,17 @@ def test_an_unknown_class_is_refused(gang, tmp_path):
     code, out, err = gang("evaluate", FLOWER_RUN, path)
     assert (code, out) == (1, "")
     assert "new.csv, line 11, column 'kind' is 'tulip'; the model knows the classes" in err
+
+
+def test_warnings_of_the_data_are_notes(gang, monkeypatch):
+    def halved(train):
+        warnings.warn("half of it is missing", stacklevel=1)
+        return images(train)
+
+    monkeypatch.setitem(sources.SOURCES, "mnist", sources.ImageSet(halved, IMAGES.class_names))
+    for command in ("evaluate", "predict"):
+        code, _, err = gang(command, IMAGE_RUN, "mnist")
+        assert (code, err) == (0, "note: half of it is missing\n" * 2)
 
 
 def test_labels_are_needed(gang, tmp_path):
