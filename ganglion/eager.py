@@ -26,7 +26,8 @@ from ganglion.shapes import Meta
 from ganglion.storage import Chain, InferenceStorage, View
 from ganglion.tensor import Tensor, wrap
 
-F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
+F32: np.dtype[Any] = np.dtype(np.float32)
+F64: np.dtype[Any] = np.dtype(np.float64)
 _HALF_SIZE = 2
 
 
@@ -68,15 +69,16 @@ def prepare(op: Op, inputs: tuple[Any, ...]) -> tuple[tuple[Any, ...], list[Any]
 
     The flags say that kernels take the arrays as they are, and that an input may have a history.
     """
-    arrays = []
-    plain, live = True, False
+    arrays: list[Any] = []
+    plain, live, kind = True, False, F32
     for x in inputs:
         if isinstance(x, Tensor):
             if x._edge is not None or x._leaf or x._view is not None:
                 live = True
             x = x._data
-            if x.dtype is not F32:
-                plain = False
+            if x.dtype is not kind:
+                plain = x.dtype is F64 and not arrays
+                kind = F64
         elif x is not None and not isinstance(x, (float, int)):
             plain = False
         arrays.append(x)
@@ -234,8 +236,10 @@ def attach_view(op: Op, source: Tensor, params: Mapping[str, Any], result: Tenso
         if seen.origin is not None and not source._leaf:
             origin, path = seen.origin, (*seen.path, *path)
         refusal = refusal or seen.refusal
-    if op.vjp is None:  # detached: a history of its own, in which it may be written
-        origin, refusal = None, ""
+    if op.vjp is None:
+        if base._edge is not None and type(result._data) is np.ndarray:
+            return  # a detached tensor must not keep the tape alive
+        origin, refusal = None, ""  # it has a history of its own, in which it may be written to
     result._view = View(base, chain, origin, path, storage.version, refusal)
 
 

@@ -100,7 +100,7 @@ def get_data(self: Tensor) -> Tensor:
 
 
 def set_data(self: Tensor, other: Tensor) -> None:
-    self._data = other._data
+    self._data, self._view = other._data, None
 
 
 def version(self: Tensor) -> int:
@@ -168,9 +168,9 @@ def _check_grad(x: Tensor, grad: Any) -> None:
 def register_hook(self: Tensor, hook: Hook) -> Handle:
     """Call ``hook(grad)`` whenever this gradient is computed; a tensor it returns replaces it."""
     _check_hookable(self)
-    e = self._edge
-    if e is not None:
-        return Handle(e[0].watched().hooks.setdefault(e[1], {}), hook)
+    node = grad_fn(self)
+    if node is not None:
+        return Handle(node.watched().hooks.setdefault(output_nr(self), {}), hook)
     if self._hooks is None:
         self._hooks = {}
     return Handle(self._hooks, hook)
@@ -198,16 +198,17 @@ def retain_grad(self: Tensor) -> None:
     """Have ``backward()`` fill this tensor's ``.grad`` although it is not a leaf."""
     if not requires_grad(self):
         raise AutogradError("can't retain_grad on Tensor that has requires_grad=False")
-    if self._edge is not None:
-        node, i = self._edge
-        node.watched().retained[i] = weakref.ref(self)
+    node = grad_fn(self)
+    if node is not None:
+        node.watched().retained[output_nr(self)] = weakref.ref(self)
 
 
 def retains_grad(self: Tensor) -> bool:
     """Whether ``retain_grad()`` was called on this non-leaf."""
-    if self._edge is None or self._edge[0].watch is None:
+    node = grad_fn(self)
+    if node is None or node.watch is None:
         return False
-    kept = self._edge[0].watch.retained.get(self._edge[1])
+    kept = node.watch.retained.get(output_nr(self))
     return kept is not None and kept() is self
 
 

@@ -14,6 +14,7 @@ from ganglion.history import History
 from ganglion.ops import counting, create, moments, reduce, scan
 from ganglion.ops import matmul as products
 from ganglion.ops import random as draws
+from ganglion.ops import softmax as shares
 from ganglion.ops import sort as sorting
 from ganglion.ops.layout import Layout
 from ganglion.ops.operators import Elementwise
@@ -160,6 +161,8 @@ class Tensor(History, convert.Casts, Elementwise, Layout):
     var = moments.var
     std = moments.std
     logsumexp = moments.logsumexp
+    softmax = shares.softmax
+    log_softmax = shares.log_softmax
     norm = moments.norm
 
     # --- running sums and extremes

@@ -27,8 +27,8 @@ from ganglion.gradmode import (
 
 if TYPE_CHECKING:
     from ganglion.autograd import function, functional
+    from ganglion.autograd.checks import gradcheck, gradgradcheck
     from ganglion.autograd.function import Function
-    from ganglion.autograd.gradcheck import gradcheck, gradgradcheck
 
 __all__ = [
     "backward", "grad",
@@ -41,8 +41,8 @@ __all__ = [
 
 _WHERE = {
     "Function": "function",
-    "gradcheck": "gradcheck",
-    "gradgradcheck": "gradcheck",
+    "gradcheck": "checks",
+    "gradgradcheck": "checks",
 }
 
 

@@ -38,13 +38,6 @@ from ganglion.shapes import Shape, show
 from ganglion.storage import View
 from ganglion.tensor import Tensor, wrap
 
-_VIEW = (
-    "Output {} of {} is a view and is being modified inplace. This view was created inside a "
-    "custom Function (or because an input was returned as-is) and the autograd logic to handle "
-    "view+inplace would override the custom backward associated with the custom Function, leading "
-    "to incorrect gradients. You can fix this by cloning the output of the custom Function"
-)
-
 
 @dataclass(frozen=True)
 class _Rule:
@@ -210,13 +203,22 @@ def _output(ctx: FunctionCtx, i: int, r: Any, args: Sequence[Any]) -> Any:
     if _is_in(r, ctx._dirty):
         return _overwritten(ctx, i, r)
     if _is_in(r, args) or r._edge is not None or r._leaf:
-        r = detach(r)
+        r = _refusing(detach(r), i, ctx)
+    elif r._view is not None:
+        r = _refusing(r, i, ctx)
     r._edge = (ctx, i)
-    if r._view is not None:
-        view = r._view
-        refusal = _VIEW.format(i, ctx.name())
-        r._view = View(view.base, view.chain, None, (), view.version, refusal)
     return r
+
+
+def _refusing(x: Tensor, i: int, ctx: FunctionCtx) -> Tensor:
+    """An output that shares memory with an input: to write to it would leave out ``backward``."""
+    refusal = (
+        f"Output {i} of {ctx.name()} is a view made inside a custom Function (or an input returned "
+        "as it is), whose backward an in-place write would override,"
+    )
+    seen = x._view or View(wrap(x._data), (), None, (), x._storage.version)
+    x._view = View(seen.base, seen.chain, None, (), seen.version, refusal)
+    return x
 
 
 def _overwritten(ctx: FunctionCtx, i: int, x: Tensor) -> Tensor:

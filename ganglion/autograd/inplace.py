@@ -55,7 +55,10 @@ def _check_history(target: Tensor, value: Tensor) -> None:
         return
     origin = view.origin
     if view.refusal and (value.requires_grad or (origin is not None and origin.requires_grad)):
-        raise AutogradError(f"{view.refusal} and is being modified inplace with grad mode enabled.")
+        raise AutogradError(
+            f"{view.refusal} and is being modified inplace with grad mode enabled. Make a view and "
+            "write to it in the same mode, or write to a clone()."
+        )
     if origin is not None and origin._leaf:
         raise AutogradError(f"a view of a {_LEAF}")
 

@@ -298,11 +298,14 @@ def _save(
 
 def versions(stores: Sequence[Storage]) -> int:
     """The sum of their versions, which any write advances."""
+    total = 0
     try:
-        return sum([s.version for s in stores])  # type: ignore[misc]
+        for store in stores:
+            total += store.version  # type: ignore[operator]
     except TypeError:  # those of inference mode have none
         raise AutogradError(
             "Inference tensors cannot be saved for backward. To work around this, you can make a "
             "clone to get a normal tensor and use it in autograd, or use no_grad() instead of "
             "inference_mode()."
         ) from None
+    return total

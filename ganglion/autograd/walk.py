@@ -262,12 +262,13 @@ def _is_ours(slot: Slot) -> bool:
     Nobody else can then see later additions to it. Reference counts say so, one of them being the
     question's own: hooks, users, saved arrays, views and other leaves' slots would all be counted.
     """
+    if getrefcount(slot[0]) != 2 or slot[0]._edge is not None:
+        return False
     if type(slot[0]._data) is not np.ndarray:
-        return True  # values of a graph are never written to
+        return True  # values of a graph never change
+    slot[0]._view = None  # unseen by others; what it was a view of may die now
     return (
-        getrefcount(slot[0]) == 2
-        and getrefcount(slot[0]._data) == 2
-        and slot[0]._edge is None
+        getrefcount(slot[0]._data) == 2
         and slot[0]._data.flags.c_contiguous
         and _owns_memory(slot[0]._data)
     )
@@ -300,7 +301,7 @@ def backward(
     What the graph saved is freed unless ``retain_graph``; ``create_graph`` makes the gradients
     differentiable themselves.
     """
-    targets = None if inputs is None else _sequence(inputs)
+    targets = None if inputs is None else _targets(inputs)
     if targets is not None and not targets:
         raise AutogradError("`inputs` argument to `backward()` cannot be empty.")
     walk = Walk(create_graph, create_graph if retain_graph is None else retain_graph, targets)
@@ -335,12 +336,7 @@ def grad(
         raise ArgumentError("is_grads_batched is not supported; loop over the gradients")
     if materialize_grads and allow_unused is False:
         raise ArgumentError("materialize_grads=True needs allow_unused to be True or not given")
-    targets = _sequence(inputs)
-    for i, x in enumerate(targets):
-        if not x.requires_grad:
-            raise AutogradError(
-                f"One of the differentiated Tensors (inputs[{i}]) does not require grad"
-            )
+    targets = _targets(inputs)
     walk = Walk(create_graph, create_graph if retain_graph is None else retain_graph, targets)
     before, mode.grad = mode.grad, create_graph
     try:
@@ -365,8 +361,18 @@ def _found(walk: Walk, x: Tensor, materialize: bool) -> Tensor | None:
     return zeros(x._data.shape, dtype=x.dtype) if materialize else None
 
 
-def _sequence(x: Tensor | Sequence[Tensor]) -> list[Any]:
-    return [x] if isinstance(x, Tensor) else list(x)
+def _sequence(x: Any) -> list[Any]:
+    return list(x) if isinstance(x, Iterable) and not isinstance(x, Tensor) else [x]
+
+
+def _targets(inputs: Tensor | Sequence[Tensor]) -> list[Any]:
+    targets = _sequence(inputs)
+    for i, x in enumerate(targets):
+        if not x.requires_grad:
+            raise AutogradError(
+                f"One of the differentiated Tensors (inputs[{i}]) does not require grad"
+            )
+    return targets
 
 
 def _roots(tensors: Tensor | Sequence[Tensor], grads: Any) -> list[tuple[Edge, Tensor]]:
@@ -393,6 +399,10 @@ def _root_grad(i: int, root: Tensor, given: Tensor | None) -> Tensor:
                 f"{show(shape)}. Give its gradient, or reduce it to a scalar first."
             )
         return ones_like(root)
+    if not isinstance(given, Tensor):
+        raise ArgumentTypeError(
+            f"gradients can be either Tensors or None, but got {type(given).__name__}"
+        )
     if given._data.shape != shape:
         raise ShapeError(
             f"Mismatch in shape: grad_output[{i}] has a shape of {show(given._data.shape)} and "

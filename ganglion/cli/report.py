@@ -60,9 +60,9 @@ def note(text: str) -> None:
 
 @contextmanager
 def noting() -> Iterator[None]:
-    """Warnings become notes."""
+    """Warnings become notes, each of them one."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
-    for warning in caught:
-        note(str(warning.message))
+    for text in dict.fromkeys(str(warning.message) for warning in caught):
+        note(text)

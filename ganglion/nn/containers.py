@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
 from typing import Any, Self, overload
 
 from ganglion.errors import ArgumentTypeError, IndexingError
@@ -111,6 +112,19 @@ class ModuleList(_Listed):
 
     def __add__(self, other: Iterable[Module]) -> ModuleList:
         return ModuleList([*self, *other])
+
+    def __repr__(self) -> str:
+        """Neighbours that look alike share a line."""
+        if not self._modules:
+            return "ModuleList()"
+        lines, first = [], 0
+        for text, alike in groupby(map(repr, self)):
+            last = first + len(list(alike)) - 1
+            shown = text.replace("\n", "\n  ")
+            many = f"({first}-{last}): {last - first + 1} x {shown}"
+            lines.append(many if last > first else f"({first}): {shown}")
+            first = last + 1
+        return "ModuleList(\n  " + "\n  ".join(lines) + "\n)"
 
 
 class ModuleDict(Module):

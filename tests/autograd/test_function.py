@@ -449,6 +449,20 @@ def test_numpy_may_compute_inside():
     np.testing.assert_allclose(w.grad.numpy(), 2 * np.cos(w.detach().numpy()))
 
 
+def test_functions_are_traced():
+    from ganglion.compile.interpret import run
+    from ganglion.compile.trace import trace
+
+    def step(w):
+        w = w.requires_grad_()
+        (g,) = gg.autograd.grad(cube(gg).apply(w).sum() + exponential(gg).apply(w).sum(), w)
+        return g
+
+    w = leaf(gg).detach()
+    program = trace(step, w)
+    np.testing.assert_allclose(run(program, w * 2).numpy(), step(w * 2).numpy(), rtol=1e-12)
+
+
 def test_gradcheck_passes_through_functions():
     assert gg.autograd.gradcheck(cube(gg).apply, leaf(gg))
     assert gg.autograd.gradgradcheck(exponential(gg).apply, leaf(gg))

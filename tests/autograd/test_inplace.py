@@ -424,6 +424,36 @@ def a_retained_gradient_of_a_view(lib):
     return v.grad, w.grad
 
 
+def changing_the_shape_in_place(lib):
+    w = leaf(lib, 2, 3)
+    x = w * 1
+    x.unsqueeze_(0)
+    x.mul_(2)
+    x.squeeze_(0)
+    x.t_()
+    x[0].mul_(w[:, 0])
+    (x * x).sum().backward()
+    return x, w.grad, x.requires_grad
+
+
+def changing_the_shape_of_a_view_in_place(lib):
+    w = leaf(lib, 2, 3)
+    x = w * 1
+    v = x[:, 1:]
+    v.t_()
+    v.mul_(2)
+    x.add_(1)
+    (x * x).sum().backward(retain_graph=True)
+    (v * v).sum().backward()
+    return x, v, w.grad
+
+
+def changing_the_shape_of_a_leaf_in_place(lib):
+    w = leaf(lib, 2, 3)
+    w.t_()
+    return (w,)
+
+
 def detaching_in_place(lib):
     w = leaf(lib)
     x = w * 2
@@ -517,6 +547,21 @@ PROGRAMS = [
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda f: f.__name__)
 def test_a_program_agrees_with_pytorch(program):
     assert_parity(program, torch)
+
+
+def test_hooks_on_a_stale_view_see_its_present_history():
+    """PyTorch 2.13 crashes here."""
+    w = gg.ones(3, requires_grad=True)
+    x = w * 1
+    v = x[:2]
+    x.mul_(3)
+    seen = []
+    v.register_hook(lambda g: seen.append(g.tolist()))
+    v.retain_grad()
+    (v * v).sum().backward()
+    assert seen == [[6.0, 6.0]]
+    assert v.grad.tolist() == [6.0, 6.0]
+    assert w.grad.tolist() == [18.0, 18.0, 0.0]
 
 
 def test_a_value_may_overlap_its_target():

@@ -177,6 +177,27 @@ def test_gradients_of_inner_values_are_freed_as_the_walk_goes():
     assert seen[1] is True
 
 
+@pytest.mark.usefixtures("no_collector")
+def test_detached_tensors_do_not_keep_the_tape_alive():
+    w = leaf()
+    y = w * w
+    kept = [y.detach(), y.view(3, 1).detach(), y[:2].detach()[0], y.data]
+    node = weakref.ref(y.grad_fn)
+    del y
+    assert node() is None
+    assert [x.sum().item() for x in kept] == [3.0, 3.0, 1.0, 3.0]
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_deep_chains_of_functions_die_without_recursion():
+    y = leaf()
+    for _ in range(5_000):
+        y = Square.apply(y)
+    last = weakref.ref(y.grad_fn)
+    del y
+    assert last() is None
+
+
 def train_step(w, v, x, target):
     out = (x @ w).relu() @ v
     loss = ((out - target) * (out - target)).mean()

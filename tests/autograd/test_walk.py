@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 import ganglion as gg
-from ganglion.errors import ArgumentError, AutogradError, DTypeError, ShapeError
+from ganglion.errors import ArgumentError, ArgumentTypeError, AutogradError, DTypeError, ShapeError
 from tests.autograd.parity import assert_parity
 
 torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.filterwarnings("ignore:Using backward.. with create_graph=True")
 
 
 def leaf(lib, *shape):
@@ -176,6 +177,10 @@ def backward_into_no_inputs(lib):
     leaf(lib).sum().backward(inputs=[])
 
 
+def backward_into_an_input_without_grad(lib):
+    leaf(lib).sum().backward(inputs=[lib.ones(3)])
+
+
 def grad_leaves_grad_alone(lib):
     w = leaf(lib)
     lib.autograd.grad((w * w).sum(), w)
@@ -297,6 +302,8 @@ def test_errors_say_what_to_do():
         gg.autograd.backward([w * 2, w * 3], [gg.ones(3)])
     with pytest.raises(ArgumentError, match="allow_unused"):
         gg.autograd.grad(w.sum(), w, allow_unused=False, materialize_grads=True)
+    with pytest.raises(ArgumentTypeError, match="Tensors or None, but got float"):
+        (w * 2).backward(1.0)
     with pytest.raises(DTypeError, match="floating point dtype"):
         gg.tensor([1]).requires_grad_()
 
@@ -405,6 +412,20 @@ def test_the_first_gradient_is_adopted_without_a_copy():
     w, places = leaf(gg), []
     Twice.apply(w, places).sum().backward()
     assert w.grad.data_ptr() == places[0]
+
+
+def test_a_gradient_that_is_a_view_of_its_own_memory_is_adopted():
+    class Reshaped(Twice):
+        @staticmethod
+        def backward(ctx, grad):
+            found = (grad * 2).view(3, 1).view(3)
+            ctx.places.append(found.data_ptr())
+            return found, None
+
+    w, places = leaf(gg), []
+    Reshaped.apply(w, places).sum().backward()
+    assert w.grad.data_ptr() == places[0]
+    w.grad.mul_(leaf(gg))  # it is nobody's view any more
 
 
 def test_later_gradients_are_added_in_place():
