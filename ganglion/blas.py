@@ -1,8 +1,9 @@
 """Matrix products through NumPy, on as many BLAS threads as their size deserves.
 
-A second thread halves the time of a product that takes tens of microseconds, and only delays a
-smaller one. So products under ``THREADED_FLOPS`` run on one thread and larger ones on all, by
-their shapes alone: the same program runs the same code, and gets the same bits, in every run.
+A second thread halves the time of a product at best; when the other core is busy, the product
+waits for it, for milliseconds. So products under ``THREADED_FLOPS``, about half a millisecond of
+work, run on one thread and larger ones on all, by their shapes alone: the same program runs the
+same code, and gets the same bits, in every run.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from ganglion.errors import ArgumentError
 
 Array = np.ndarray[Any, Any]
 
-THREADED_FLOPS: Final = 1 << 22
+THREADED_FLOPS: Final = 1 << 26
 
 
 class _Pool:

@@ -36,17 +36,17 @@ def product(n):
 def test_small_products_run_on_one_thread_and_large_ones_on_all():
     product(8)
     assert threads() == {1}
-    product(256)
+    product(512)
     assert threads() == {2}
     product(8)
     assert threads() == {1}
 
 
 def test_the_setting_takes_effect_at_the_next_product():
-    product(256)
+    product(512)
     gg.set_num_threads(1)
     assert gg.get_num_threads() == 1
-    product(256)
+    product(512)
     assert threads() == {1}
 
 
