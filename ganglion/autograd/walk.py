@@ -25,6 +25,7 @@ from ganglion.ops.create import ones_like, zeros
 from ganglion.ops.movement import cast, clone
 from ganglion.ops.record import Saved
 from ganglion.ops.reduce import sum_to
+from ganglion.ops.update import ACCUMULATE
 from ganglion.shapes import show
 from ganglion.tensor import Tensor
 
@@ -249,6 +250,8 @@ def accumulate(x: Tensor, slot: Slot, create: bool) -> None:
             x._grad = slot[0] if _is_ours(slot) else clone(slot[0])
         elif create:
             x._grad = seen + slot[0]
+        elif seen.is_contiguous() and seen.dtype is slot[0].dtype:
+            ACCUMULATE(seen, slot[0])
         else:
             write(seen, seen + slot[0])
     if x._post_hooks:

@@ -96,6 +96,11 @@ def _directed_ops(g: Tensor, p: Tensor, wd: float, maximize: bool) -> Tensor:
     return g + p * wd
 
 
+ACCUMULATE = _update(  # a gradient into the sum of those before it
+    "accumulate", lambda total, g: np.add(total, g, out=total), (0,), lambda total, g: total + g, 1
+)
+
+
 # --- SGD ------------------------------------------------------------------------------------------
 
 
