@@ -9,13 +9,13 @@ becomes a state slot: read at each run, and written back if the step stored into
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import ganglion.dtypes as dt
 from ganglion import eager
+from ganglion.autograd.anomaly import user_line
 from ganglion.autograd.inplace import check_writable, own_saved, rebase
 from ganglion.dispatch import listening
 from ganglion.errors import TraceError
@@ -25,8 +25,6 @@ from ganglion.ops.record import OPS, Op
 from ganglion.shapes import Meta
 from ganglion.tensor import Tensor, wrap
 from ganglion.tree import leaves, map_leaves
-
-PACKAGE = __file__.rsplit("/", 2)[0]
 
 
 class Symbol:
@@ -88,7 +86,7 @@ class Tracer:
     def read(self, tensor: Tensor) -> Any:
         """Refuse to turn a tensor into Python numbers: a trace does not know them."""
         raise TraceError(
-            f"{user_line()}: a traced step cannot look at a tensor's values (.item(), float(), "
+            f"{_origin()}: a traced step cannot look at a tensor's values (.item(), float(), "
             "bool(), .numpy(), .tolist(), printing). Return the tensor and look at it outside, or "
             "express the choice with ganglion.where."
         )
@@ -99,7 +97,7 @@ class Tracer:
         """The node of a call, with its shapes and the user's line."""
         if op.runs == "eager-only":
             raise TraceError(
-                f"{user_line()}: the result of '{op.name}' has a shape that depends on values, so "
+                f"{_origin()}: the result of '{op.name}' has a shape that depends on values, so "
                 "it cannot be part of a traced step. Compute it before the step, or use a mask."
             )
         metas = op.infer(*(x.meta if isinstance(x, Value) else x for x in operands), **params)
@@ -152,21 +150,9 @@ def _value(x: Any) -> Value:
     return x if isinstance(x, Value) else constant(x, dt.of_scalar(x))
 
 
-def _user_frame() -> Any:
-    frame: Any = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
-        frame = frame.f_back
-    return frame
-
-
 def _origin() -> Origin:
-    frame = _user_frame()
-    return Origin(frame.f_code.co_filename, frame.f_lineno)
-
-
-def user_line() -> str:
-    """``file:line`` of the innermost frame outside this package."""
-    return str(_origin())
+    """The innermost line outside this package."""
+    return Origin(*user_line())
 
 
 # --- programs ------------------------------------------------------------------------------------
@@ -195,9 +181,7 @@ def trace(function: Callable[..., Any], *args: Any) -> Program:
     Arguments are tensors (or trees of them). Nothing is computed and no tensor changes.
     """
     tracer = Tracer()
-    inputs = [
-        argument(i, Meta(x._data.shape, x.dtype)) for i, x in enumerate(_tensors(args, "argument"))
-    ]
+    inputs = [argument(i, Meta(x._data.shape, x.dtype)) for i, x in enumerate(_tensors(args))]
     symbolic = iter([wrap(Symbol(value)) for value in inputs])
     with listening(tracer):
         try:
@@ -207,11 +191,11 @@ def trace(function: Callable[..., Any], *args: Any) -> Program:
             _forget_gradients(tracer)
 
 
-def _tensors(tree: Any, what: str) -> list[Tensor]:
+def _tensors(tree: Any) -> list[Tensor]:
     found = leaves(tree)
     for x in found:
         if not isinstance(x, Tensor):
-            raise TraceError(f"every {what} of a traced step must be a tensor, got {x!r}")
+            raise TraceError(f"every argument of a traced step must be a tensor, got {x!r}")
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -324,6 +324,32 @@ def _chosen(name: str, op: Op, input: Tensor, dim: int, keepdim: bool, out: Any)
     return picked(input, dim, op(input, dim=dim, keepdim=True), keepdim, out)
 
 
+class _Forms(NamedTuple):
+    """What ``max`` or ``min`` does with one tensor, along a dimension, and with two tensors."""
+
+    name: str
+    whole: Op
+    along: Op
+    of_two: Callable[..., Tensor]
+
+
+_MAX = _Forms("max", AMAX, ARGMAX, maximum)
+_MIN = _Forms("min", AMIN, ARGMIN, minimum)
+
+
+def _extreme_of(
+    forms: _Forms, input: Tensor, dim: Any, keepdim: bool, other: Tensor | None, out: Any
+) -> Any:
+    if hasattr(dim, "_data"):
+        dim, other = None, dim
+    if other is not None:
+        return forms.of_two(input, other, out=out)
+    if dim is not None:
+        return _chosen(forms.name, forms.along, input, dim, keepdim, out)
+    _check_dims(forms.name, input, None)
+    return into(out, forms.whole(input, dims=tuple(range(input.ndim)), keepdim=False))
+
+
 def max(
     input: Tensor,
     dim: int | Tensor | None = None,
@@ -333,14 +359,7 @@ def max(
     out: Any = None,
 ) -> Any:
     """Largest element; with ``dim``, ``(values, indices)``; of two tensors, ``maximum``."""
-    if hasattr(dim, "_data"):
-        dim, other = None, dim
-    if other is not None:
-        return maximum(input, other, out=out)
-    if dim is not None:
-        return _chosen("max", ARGMAX, input, dim, keepdim, out)
-    _check_dims("max", input, None)
-    return into(out, AMAX(input, dims=tuple(range(input.ndim)), keepdim=False))
+    return _extreme_of(_MAX, input, dim, keepdim, other, out)
 
 
 def min(
@@ -352,14 +371,7 @@ def min(
     out: Any = None,
 ) -> Any:
     """Smallest element; with ``dim``, ``(values, indices)``; of two tensors, ``minimum``."""
-    if hasattr(dim, "_data"):
-        dim, other = None, dim
-    if other is not None:
-        return minimum(input, other, out=out)
-    if dim is not None:
-        return _chosen("min", ARGMIN, input, dim, keepdim, out)
-    _check_dims("min", input, None)
-    return into(out, AMIN(input, dims=tuple(range(input.ndim)), keepdim=False))
+    return _extreme_of(_MIN, input, dim, keepdim, other, out)
 
 
 # --- truth ----------------------------------------------------------------------------------------
