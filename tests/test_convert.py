@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import ganglion as gg
-from ganglion.compile.trace import trace
+from ganglion.compiler.trace import trace
 from ganglion.errors import ArgumentError, AutogradError, IndexingError, TraceError
 
 torch = pytest.importorskip("torch")

@@ -24,7 +24,7 @@ FLOORS = (
     ("ops",),
     ("history", "convert", "printing", "tensor", "autograd", "eager"),
     ("creation", "random", "linalg", "functional", "cuda", "backends"),
-    ("compile",),
+    ("compiler",),
     ("nn", "optim", "serialize"),
     ("data", "metrics", "utils"),
     ("train",),
@@ -37,7 +37,7 @@ PLACE = {name: place for place, name in enumerate(chain.from_iterable(FLOORS))}
 THIRD_PARTY = {
     "numpy": ("",),
     "ml_dtypes": ("dtypes.py",),
-    "llvmlite": ("compile/llvm.py",),
+    "llvmlite": ("compiler/llvm.py",),
     "rich": ("cli/", "train/"),
     "typer": ("cli/",),
 }
@@ -324,7 +324,7 @@ def test_a_rule_catches_what_it_forbids(rule, path, text):
         ("shapes.py", "if TYPE_CHECKING:\n    from ganglion.tensor import Tensor"),
         ("nn/__init__.py", "def __getattr__(name):\n    from ganglion.nn import linear"),
         ("nn/linear.py", "import numpy as np\nfrom ganglion.nn import module"),
-        ("compile/llvm.py", "import llvmlite.binding"),
+        ("compiler/llvm.py", "import llvmlite.binding"),
         ("serialize.py", "np.load(file, allow_pickle=False)\nmodel.eval()"),
         ("tensor.py", "def f():\n" + "    x\n" * (MAX_FUNCTION_LINES - 1)),
     ],

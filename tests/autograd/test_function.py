@@ -450,8 +450,8 @@ def test_numpy_may_compute_inside():
 
 
 def test_functions_are_traced():
-    from ganglion.compile.interpret import run
-    from ganglion.compile.trace import trace
+    from ganglion.compiler.interpret import run
+    from ganglion.compiler.trace import trace
 
     def step(w):
         w = w.requires_grad_()

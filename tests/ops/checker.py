@@ -9,7 +9,7 @@ import numpy as np
 import ganglion
 import ganglion.dtypes as dt
 from ganglion import autograd, eager
-from ganglion.compile import interpret, trace
+from ganglion.compiler import interpret, trace
 from ganglion.dispatch import mode
 from ganglion.errors import TraceError
 from ganglion.ops.record import Op

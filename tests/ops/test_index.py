@@ -16,8 +16,8 @@ def test_basic_keys_give_views_and_tensors_give_copies():
 
 
 def test_an_integer_tensor_of_no_dimensions_inside_a_trace_is_an_index():
-    from ganglion.compile.interpret import run
-    from ganglion.compile.trace import trace
+    from ganglion.compiler.interpret import run
+    from ganglion.compiler.trace import trace
 
     def pick(x, i):
         return x[i] * 2
@@ -29,8 +29,8 @@ def test_an_integer_tensor_of_no_dimensions_inside_a_trace_is_an_index():
 
 
 def test_a_number_is_stored_under_a_mask_inside_a_trace():
-    from ganglion.compile.interpret import run
-    from ganglion.compile.trace import trace
+    from ganglion.compiler.interpret import run
+    from ganglion.compiler.trace import trace
 
     def clip(x):
         y = x.clone()
@@ -44,7 +44,7 @@ def test_a_number_is_stored_under_a_mask_inside_a_trace():
 
 
 def test_a_mask_read_inside_a_trace_is_refused():
-    from ganglion.compile.trace import trace
+    from ganglion.compiler.trace import trace
     from ganglion.errors import TraceError
 
     with pytest.raises(TraceError, match="mask_positions"):

@@ -8,8 +8,8 @@ import pytest
 
 import ganglion as gg
 from ganglion import rng
-from ganglion.compile.interpret import run
-from ganglion.compile.trace import trace
+from ganglion.compiler.interpret import run
+from ganglion.compiler.trace import trace
 from ganglion.errors import ArgumentError, AutogradError
 from ganglion.ops.random import mask
 

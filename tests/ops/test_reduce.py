@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import ganglion as gg
-from ganglion.compile import interpret, trace
+from ganglion.compiler import interpret, trace
 from ganglion.ops import moments, reduce
 from ganglion.ops.record import OPS
 

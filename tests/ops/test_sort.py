@@ -103,7 +103,7 @@ def test_keys_of_every_dtype_rise_with_the_values():
 
 
 def test_counting_needs_values_that_a_trace_does_not_have():
-    trace = pytest.importorskip("ganglion.compile.trace").trace
+    trace = pytest.importorskip("ganglion.compiler.trace").trace
     with pytest.raises(TraceError, match="unique"):
         trace(gg.unique, gg.tensor([1.0, 2.0]))
 

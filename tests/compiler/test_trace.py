@@ -7,8 +7,8 @@ import pytest
 
 import ganglion as gg
 from ganglion import nn
-from ganglion.compile.interpret import run
-from ganglion.compile.trace import trace
+from ganglion.compiler.interpret import run
+from ganglion.compiler.trace import trace
 from ganglion.errors import TraceError
 from ganglion.graph import parse, verify
 from ganglion.ops.record import OPS

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ganglion import eager
-from ganglion.compile.trace import Position, Program
+from ganglion.compiler.trace import Position, Program
 from ganglion.errors import ShapeError
 from ganglion.gradmode import no_grad
 from ganglion.graph import Graph, Node, Value, content
