@@ -60,6 +60,8 @@ class Op:
     decompose: Callable[..., Any] | None = None  # a composite, written in ops
     flops: Callable[..., int] | None = None  # of (*metas, **params); else one per output element
     vjp_takes_none: bool = False  # a joint rule that wants None for outputs without gradient
+    scalar: Callable[..., Any] | None = None  # elementwise: an element from the inputs' elements
+    element: Callable[..., Any] | None = None  # others: the element at an index (ops/scalar.py)
     runs: Runs = "native"  # where it may run compiled
     reads: dict[int, tuple[int, ...]] = field(init=False, default_factory=dict)  # see read_by
 
