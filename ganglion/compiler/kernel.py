@@ -16,7 +16,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import ganglion.dtypes as dt
-from ganglion.compiler.text import Code, Index, Reg
+from ganglion.compiler.text import Code, Index, Reg, consts, first_lanes
 from ganglion.shapes import Shape
 
 # LLVM's type in memory for each dtype; bool is a byte that holds 0 or 1.
@@ -100,18 +100,73 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Tile:
-    """A block of a product in registers, handed to an epilogue.
+    """A block of a result in registers, handed to an epilogue.
 
-    ``registers[r][v]`` holds row ``row + r``, columns ``column + v * lanes`` on; only the first
-    ``columns`` columns of the block are real, the lanes after them hold nothing of meaning.
-    ``batch`` counts the products of a batched kernel; 0 in a plain one.
+    ``registers[r][v]`` holds ``lanes`` elements of row ``r`` that follow each other in dimension
+    ``lane_dim`` of the result; lane 0 of ``registers[r][0]`` is the element ``base + offsets[r]``.
+    Only the first ``columns`` elements of a row are real, the lanes after them mean nothing.
     """
 
-    row: Index
-    column: Index
+    base: tuple[Index, ...]
+    offsets: Sequence[tuple[int, ...]]
+    lane_dim: int
     columns: int
     registers: Sequence[Sequence[Reg]]
-    batch: Index = 0
 
 
-Epilogue = Callable[[Code, Tile], None]
+@dataclass(frozen=True)
+class Epilogue:
+    """What becomes of a product's tiles: ``emit(code, pointers of operands, tile)``.
+
+    The kernels of products, convolutions and the like store nothing themselves: their results go
+    where the epilogue puts them.
+    """
+
+    key: Hashable
+    operands: tuple[Layout, ...]
+    reads: tuple[int, ...]
+    writes: tuple[int, ...]
+    emit: Callable[[Code, Sequence[Reg], Tile], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Kernels in order, each with the numbers of its operands.
+
+    The caller's operands come first, then those of the epilogue, then ``temporaries``.
+    """
+
+    temporaries: tuple[Layout, ...]
+    steps: tuple[tuple[Kernel, tuple[int, ...]], ...]
+
+
+def stored(layout: Layout) -> Epilogue:
+    """The epilogue that stores the result as it is."""
+
+    def emit(code: Code, pointers: Sequence[Reg], tile: Tile) -> None:
+        start = code.dot(tile.base, layout.strides, layout.offset)
+        pointer = code.at_index(pointers[0], start, layout.stored)
+        step = layout.strides[tile.lane_dim]
+        for offset, row in zip(tile.offsets, tile.registers, strict=True):
+            at = sum(o * s for o, s in zip(offset, layout.strides, strict=True))
+            for v, value in enumerate(row):
+                lanes = value.lanes
+                place = code.at_index(pointer, at + v * lanes * step, layout.stored)
+                store_lanes(code, value, place, step, tile.columns - v * lanes)
+
+    return Epilogue(("stored", layout), (layout,), (), (0,), emit)
+
+
+def store_lanes(code: Code, value: Reg, pointer: Reg, stride: int, count: int) -> None:
+    """Store the first ``count`` lanes, ``stride`` elements apart."""
+    lanes = value.lanes
+    if count <= 0:
+        return
+    if stride != 1 and lanes > 1:
+        steps = consts([i * stride for i in range(lanes)], "i64")
+        places = code.addresses(pointer, steps, value.element)
+        code.scatter(value, places, first_lanes(min(count, lanes), lanes))
+    elif count < lanes:
+        code.masked_store(value, pointer, first_lanes(count, lanes))
+    else:
+        code.store(value, pointer)

@@ -282,7 +282,9 @@ class Code:
             if low < high:
                 self.loop(low, high, step, (), body)
             return
-        self.when(self.compare("slt", low, high), lambda: void(self.loop(low, high, step, (), body)))
+        self.when(
+            self.compare("slt", low, high), lambda: void(self.loop(low, high, step, (), body))
+        )
 
     # --- arithmetic ---------------------------------------------------------------------------
 
@@ -423,7 +425,9 @@ class Code:
     def fold(self, combine: Callable[[Reg, Reg], Reg], x: Reg) -> Reg:
         """All lanes combined in a fixed tree: first the halves, to one scalar."""
         while x.lanes > 1:
-            lower, upper = self.halves(x) if x.lanes > 2 else (self.extract(x, 0), self.extract(x, 1))
+            lower, upper = (
+                self.halves(x) if x.lanes > 2 else (self.extract(x, 0), self.extract(x, 1))
+            )
             x = combine(lower, upper)
         return x
 
@@ -437,7 +441,9 @@ class Code:
         """The address of an element."""
         if index == 0:
             return pointer
-        return self.pure("ptr", f"getelementptr inbounds {element}, {pointer}, i64 {_spelled(index)}")
+        return self.pure(
+            "ptr", f"getelementptr inbounds {element}, {pointer}, i64 {_spelled(index)}"
+        )
 
     def load(self, pointer: Reg, type: str, align: int | None = None) -> Reg:
         """Elements from consecutive places."""

@@ -359,7 +359,9 @@ def _divided(op: str, x: Affine, by: int) -> Scalar | None:
 # --- NumPy ------------------------------------------------------------------------------------------
 
 
-def evaluate(x: Scalar, known: Mapping[Scalar, Any], loads: Callable[..., Any] | None = None) -> Any:
+def evaluate(
+    x: Scalar, known: Mapping[Scalar, Any], loads: Callable[..., Any] | None = None
+) -> Any:
     """The value with NumPy, for given values of the free expressions (indexes, operands).
 
     ``loads(source, *indexes)`` looks elements up.
