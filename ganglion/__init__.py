@@ -40,9 +40,11 @@ if TYPE_CHECKING:
     from ganglion.eager import result_type as result_type
     from ganglion.gradmode import *
     from ganglion.ops.activation import *
+    from ganglion.ops.adaptive import *
     from ganglion.ops.along import *
     from ganglion.ops.arithmetic import *
     from ganglion.ops.compare import *
+    from ganglion.ops.conv import *
     from ganglion.ops.counting import *
     from ganglion.ops.create import *
     from ganglion.ops.diagonal import *
@@ -55,6 +57,8 @@ if TYPE_CHECKING:
     from ganglion.ops.moments import *
     from ganglion.ops.movement import *
     from ganglion.ops.nonzero import *
+    from ganglion.ops.norm import *
+    from ganglion.ops.pool import *
     from ganglion.ops.random import *
     from ganglion.ops.rearrange import *
     from ganglion.ops.reduce import *  # type: ignore[assignment]  # ALL is two things inside
@@ -119,11 +123,17 @@ _PUBLIC = {
         isposinf le less less_equal logical_and logical_not logical_or logical_xor lt ne not_equal
         signbit
     """,
+    "ops.conv": """
+        conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d
+    """,
     "ops.matmul": """
         addmm addmv baddbmm bmm chain_matmul dot ger inner kron linear matmul mm mv outer
         tensordot vdot
     """,
     "ops.diagonal": "diag diag_embed diagflat diagonal tril tril_indices triu triu_indices",
+    "ops.adaptive": """
+        adaptive_avg_pool1d adaptive_max_pool1d=adaptive_max_pool1d_with_indices
+    """,
     "ops.along": "index_add index_copy index_fill index_select take take_along_dim",
     "ops.index": "gather scatter_add",
     "ops.join": """
@@ -134,7 +144,9 @@ _PUBLIC = {
         clone detach permute reshape squeeze swapaxes=transpose swapdims=transpose t transpose
         unsqueeze
     """,
+    "ops.norm": "group_norm layer_norm rms_norm",
     "ops.nonzero": "argwhere masked_scatter masked_select nonzero",
+    "ops.pool": "avg_pool1d max_pool1d max_pool1d_with_indices max_pool2d max_pool3d",
     "ops.rearrange": """
         cartesian_prod flip fliplr flipud meshgrid repeat_interleave roll rot90 tile
     """,

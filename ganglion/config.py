@@ -11,7 +11,7 @@ Values are read when asked for, so a changed environment counts at once.
 
 import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -81,10 +81,47 @@ def _cache_folder() -> Path:
     return (base if base.is_absolute() else Path.home() / ".cache") / "ganglion"
 
 
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def _one_of(*names: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in names:
+            raise ValueError(text)
+        return text
+
+    return parse
+
+
+def usable_cores() -> int:
+    """Cores this process may keep busy: its affinity, and whole cores of its cgroups' quotas.
+
+    Threads beyond a quota would be stopped in the middle of a step, with all others waiting.
+    """
+    affinity = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if affinity else os.cpu_count() or 1
+    return max(1, min([cores, *map(int, _cpu_quotas())]))
+
+
+def _cpu_quotas(
+    groups: Path = Path("/proc/self/cgroup"), mount: Path = Path("/sys/fs/cgroup")
+) -> Iterator[float]:
+    """The cores that each control group around this process grants, of cgroups 2 and 1."""
+    for line in groups.read_text().splitlines() if groups.is_file() else ():
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        inner = mount / controllers / path.lstrip("/")
+        for folder in (inner, *inner.parents):
+            if folder.is_relative_to(mount):
+                yield from _cpu_quota(folder)
+
+
+def _cpu_quota(folder: Path) -> Iterator[float]:
+    for names in (["cpu.max"], ["cpu.cfs_quota_us", "cpu.cfs_period_us"]):
+        try:
+            quota, period = " ".join((folder / name).read_text() for name in names).split()
+        except (OSError, ValueError):
+            continue
+        if quota not in {"max", "-1"}:
+            yield int(quota) / int(period)
 
 
 class Flags:
@@ -108,7 +145,7 @@ class Flags:
         "GANGLION_NUM_THREADS",
         _int_between(1, 1024),
         "a whole number from 1 to 1024",
-        _usable_cores,
+        usable_cores,
         "Threads for our own kernels and for NumPy's BLAS; the usable cores unless set.",
     )
     eager_kernels: Flag[bool] = Flag(
@@ -117,6 +154,20 @@ class Flags:
         "0, 1, false or true",
         lambda: True,
         "Whether heavy eager operations may use compiled kernels; 0 means NumPy alone.",
+    )
+    cache_mb: Flag[int] = Flag(
+        "GANGLION_CACHE_MB",
+        _int_between(0, 1 << 20),
+        "a whole number of megabytes",
+        lambda: 256,
+        "How much compiled code is kept on disk, in MB; 0 keeps none.",
+    )
+    target: Flag[str] = Flag(
+        "GANGLION_TARGET",
+        _one_of("avx512", "avx2", "sse2", "neon"),
+        "avx512, avx2, sse2 or neon",
+        str,
+        "Instruction set that code is compiled for; the best of the processor unless set.",
     )
     debug: Flag[int] = Flag(
         "GANGLION_DEBUG",

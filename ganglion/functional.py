@@ -6,7 +6,7 @@ import warnings
 
 from ganglion.dispatch import write
 from ganglion.errors import ArgumentError, DTypeError, ShapeError
-from ganglion.ops.random import mask
+from ganglion.ops.random import dropout_mask
 from ganglion.ops.select import where
 from ganglion.ops.softmax import CROSS_ENTROPY, log_softmax
 from ganglion.shapes import broadcast_shapes, show
@@ -339,6 +339,5 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
         raise ArgumentError(f"dropout probability has to be between 0 and 1, but got {p}")
     if not training or p == 0:
         return input
-    scale = 1.0 / (1.0 - p) if p < 1 else 0.0
-    kept = input * mask(input._data.shape, 1.0 - p, scale=scale, dtype=input.dtype)
+    kept = input * dropout_mask(input._data.shape, p, input.dtype)
     return write(input, kept) if inplace else kept

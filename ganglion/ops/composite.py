@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import compress
 from typing import Any
 
 from ganglion.dispatch import mode
@@ -23,7 +24,8 @@ def through(decompose: Callable[..., Any]) -> Callable[..., Sequence[Any]]:
                     x.requires_grad_()
             outs = decompose(*inputs, **s.params)
             outs = outs if isinstance(outs, tuple) else (outs,)
-        pairs = [(o, g) for o, g in zip(outs, grads, strict=True) if o.requires_grad]
+        flowing = [o.requires_grad and g is not None for o, g in zip(outs, grads, strict=True)]
+        pairs = list(compress(zip(outs, grads, strict=True), flowing))
         found = iter(
             wanted[0]._engine.grad(
                 [o for o, _ in pairs], wanted, [g for _, g in pairs],

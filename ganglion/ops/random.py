@@ -207,6 +207,12 @@ def mask(
     )
 
 
+def dropout_mask(shape: Shape, p: float, dtype: dt.dtype) -> Tensor:
+    """0 with probability ``p``, else ``1 / (1 - p)``."""
+    scale = 1.0 / (1.0 - p) if p < 1 else 0.0
+    return mask(shape, 1.0 - p, scale=scale, dtype=dtype)
+
+
 def rand(
     *sizes_: Any,
     size: Any = None,

@@ -39,8 +39,9 @@ class Op:
     ``vjp`` holds one rule per input, ``rule(saved, grad) -> grad of that input``, or is a single
     callable ``(saved, *grads) -> grads of all inputs``; rules are written in ops, and sums over
     broadcast dimensions and casts back are done by the caller. ``saves`` names what rules may
-    read: x, y, z, w for inputs 0 to 3, ``o`` for the outputs, ``*`` for all inputs; one string for
-    all rules, or one per rule, so that a call keeps only what its needed rules read.
+    read: x, y, z, w for inputs 0 to 3, ``o`` for the outputs, a digit for one of them, ``*`` for
+    all inputs; one string for all rules, or one per rule, so that a call keeps only what its needed
+    rules read.
     """
 
     name: str
@@ -82,7 +83,7 @@ class Op:
         each = self.saves if isinstance(self.saves, tuple) else (self.saves,) * count
         letters = "".join([s for i, s in enumerate(each) if wanted >> i & 1])
         inputs = [i for i in range(count) if "*" in letters or LETTERS[i : i + 1] in [*letters]]
-        outputs = [~i for i in range(self.outputs) if "o" in letters]
+        outputs = [~i for i in range(self.outputs) if "o" in letters or str(i) in letters]
         found = self.reads[wanted] = (*inputs, *outputs)
         return found
 
@@ -145,6 +146,10 @@ class Saved:
         if self.node.op.outputs == 1:
             return self.node.saved_output(0, self._create)
         return tuple([self.node.saved_output(i, self._create) for i in range(self.node.op.outputs)])
+
+    def output(self, i: int) -> Any:
+        """One output (ops that save its digit)."""
+        return self.node.saved_output(i, self._create)
 
     @property
     def inputs(self) -> tuple[Any, ...]:

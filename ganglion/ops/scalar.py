@@ -115,7 +115,7 @@ class Source(Protocol):
     def __call__(self, *index: Scalar | int) -> Scalar: ...
 
 
-# --- making expressions -----------------------------------------------------------------------------
+# --- making expressions ---------------------------------------------------------------------------
 
 
 def const(value: float, dtype: dt.dtype) -> Scalar:
@@ -163,6 +163,20 @@ def where(condition: Scalar, x: Scalar | float, y: Scalar | float) -> Scalar:
     return Scalar("select", (condition, x, y), x.dtype)
 
 
+def rarely(condition: Scalar, x: Scalar, y: Scalar | float) -> Scalar:
+    """As ``where``; the condition hardly ever holds, so that ``x`` may be computed on demand."""
+    x, y = _pair(x, y)
+    return Scalar("rarely", (condition, x, y), x.dtype)
+
+
+def scale(x: Scalar, n: Scalar, product: Scalar) -> Scalar:
+    """``x * 2 ** n`` for a whole float ``n``, rounded once; ``product`` says it in other words.
+
+    An instruction of its own on some processors; elsewhere ``product`` is computed.
+    """
+    return Scalar("scale", (x, n, product), x.dtype)
+
+
 def cast(x: Scalar, dtype: dt.dtype) -> Scalar:
     """The value in another dtype; floats to integers towards zero, in range, else PyTorch's."""
     return x if x.dtype is dtype else Scalar("cast", (x,), dtype)
@@ -205,17 +219,21 @@ def maximum(x: Scalar, y: Scalar | float) -> Scalar:
     """The greater; NaN if either is."""
     x, y = _pair(x, y)
     picked = where(y > x, y, x)
-    return where(ne(y, y), y, picked) if x.dtype.is_floating_point else picked
+    return where(ne(y, y), y, picked) if _may_be_nan(y) else picked
 
 
 def minimum(x: Scalar, y: Scalar | float) -> Scalar:
     """The lesser; NaN if either is."""
     x, y = _pair(x, y)
     picked = where(y < x, y, x)
-    return where(ne(y, y), y, picked) if x.dtype.is_floating_point else picked
+    return where(ne(y, y), y, picked) if _may_be_nan(y) else picked
 
 
-# --- indexes ----------------------------------------------------------------------------------------
+def _may_be_nan(x: Scalar) -> bool:
+    return x.dtype.is_floating_point and (x.op != "const" or x.args[0] != x.args[0])
+
+
+# --- indexes --------------------------------------------------------------------------------------
 
 _numbers = itertools.count()
 
@@ -259,13 +277,32 @@ def unflat(number: Scalar, shape: Sequence[int]) -> tuple[Scalar, ...]:
 
 
 class Affine:
-    """``constant + sum(coefficient * index)``."""
+    """``constant + sum(coefficient * index)``.
+
+    An index is one that a loop runs, or the quotient or remainder of a sum by a constant.
+    """
 
     __slots__ = ("constant", "terms")
 
     def __init__(self, constant: int, terms: Mapping[Scalar, int]) -> None:
         self.constant = constant
         self.terms = {i: c for i, c in terms.items() if c}
+        if any(i.op == "quotient" for i in self.terms):
+            self._rejoin()
+
+    def _rejoin(self) -> None:
+        """``b * (x // b) + x % b`` is ``x``."""
+        for high in [i for i in self.terms if i.op == "quotient"]:
+            step, (number, by) = self.terms.get(high, 0), high.args
+            low = _split("remainder", number, by.args[0])
+            part = self.terms.get(low, 0)
+            if part and step == part * by.args[0]:
+                whole = affine(number)
+                assert whole is not None
+                rest = {i: c for i, c in self.terms.items() if i is not high and i is not low}
+                joined = Affine(self.constant, rest).plus(whole, part)
+                self.constant, self.terms = joined.constant, joined.terms
+                return
 
     def plus(self, other: Affine, times: int = 1) -> Affine:
         """``self + times * other``."""
@@ -277,12 +314,12 @@ class Affine:
     @property
     def low(self) -> int:
         """The least value."""
-        return self.constant + sum(c * (i.args[1] - 1) for i, c in self.terms.items() if c < 0)
+        return self.constant + sum(c * (extent(i) - 1) for i, c in self.terms.items() if c < 0)
 
     @property
     def high(self) -> int:
         """The greatest value."""
-        return self.constant + sum(c * (i.args[1] - 1) for i, c in self.terms.items() if c > 0)
+        return self.constant + sum(c * (extent(i) - 1) for i, c in self.terms.items() if c > 0)
 
     def scalar(self) -> Scalar:
         """The same as an expression."""
@@ -297,24 +334,34 @@ class Affine:
         return found
 
 
+def extent(i: Scalar) -> int:
+    """How many values an index takes, from 0 on."""
+    if i.op == "index":
+        return int(i.args[1])
+    by: int = i.args[1].args[0]
+    if i.op == "remainder":
+        return by
+    number = affine(i.args[0])
+    assert number is not None
+    return number.high // by + 1
+
+
 def affine(x: Scalar) -> Affine | None:
     """An index expression as a sum of indexes times constants, if it is one."""
     if x.op == "const":
         return Affine(x.args[0], {})
-    if x.op == "index":
+    if x.op == "index" or (x.op in ("quotient", "remainder") and _splits.get(_key(x)) is x):
         return Affine(0, {x: 1})
-    if x.op in ("add", "sub"):
-        left, right = affine(x.args[0]), affine(x.args[1])
-        if left is None or right is None:
-            return None
-        return left.plus(right, 1 if x.op == "add" else -1)
+    if x.op not in ("add", "sub", "mul"):
+        return None
+    left = affine(x.args[0])
+    right = None if left is None else affine(x.args[1])  # so that powers cost no more than sums
+    if left is None or right is None or (x.op == "mul" and left.terms and right.terms):
+        return None
     if x.op == "mul":
-        left, right = affine(x.args[0]), affine(x.args[1])
-        if left is None or right is None or (left.terms and right.terms):
-            return None
         constant, other = (left, right) if not left.terms else (right, left)
         return Affine(0, {}).plus(other, constant.constant)
-    return None
+    return left.plus(right, 1 if x.op == "add" else -1)
 
 
 _FOLDED = frozenset({"add", "sub", "mul", "quotient", "remainder"})
@@ -346,17 +393,35 @@ def _without_units(op: str, x: Scalar, y: Scalar) -> Scalar | None:
 
 
 def _divided(op: str, x: Affine, by: int) -> Scalar | None:
-    """Quotient or remainder of a sum whose parts are multiples of ``by`` or stay below it."""
-    multiples = {i: c for i, c in x.terms.items() if c % by == 0}
+    """Quotient or remainder of a sum, multiples of ``by`` taken out first."""
+    multiples = {i: c // by for i, c in x.terms.items() if c % by == 0}
     rest = Affine(x.constant % by, {i: c for i, c in x.terms.items() if c % by})
-    if rest.low < 0 or rest.high >= by:
+    if rest.low < 0:
+        multiples, rest = {}, x
+    whole = Affine((x.constant - rest.constant) // by, multiples)
+    if rest.high < by:
+        return rest.scalar() if op == "remainder" else whole.scalar()
+    part = _split(op, rest.scalar(), by)
+    return part if op == "remainder" else whole.plus(Affine(0, {part: 1})).scalar()
+
+
+_splits: dict[Any, Scalar] = {}  # one object for each quotient and remainder, to compare by
+
+
+def _key(x: Scalar) -> Any:
+    number = affine(x.args[0])
+    by = x.args[1]
+    if number is None or by.op != "const":
         return None
-    if op == "remainder":
-        return rest.scalar()
-    return Affine(x.constant // by, {i: c // by for i, c in multiples.items()}).scalar()
+    return x.op, number.constant, frozenset(number.terms.items()), by.args[0]
 
 
-# --- NumPy ------------------------------------------------------------------------------------------
+def _split(op: str, number: Scalar, by: int) -> Scalar:
+    made = Scalar(op, (number, const(by, INDEX)), INDEX)
+    return _splits.setdefault(_key(made), made)
+
+
+# --- NumPy ----------------------------------------------------------------------------------------
 
 
 def evaluate(
@@ -364,29 +429,58 @@ def evaluate(
 ) -> Any:
     """The value with NumPy, for given values of the free expressions (indexes, operands).
 
-    ``loads(source, *indexes)`` looks elements up.
+    ``loads(source, *indexes)`` looks elements up. Values are arrays that broadcast together.
     """
-    found: dict[int, Any] = {}
-
-    def value(e: Scalar) -> Any:
-        if e in known:
-            return known[e]
-        if id(e) not in found:
-            found[id(e)] = compute(e)
-        return found[id(e)]
+    found: dict[Scalar, Any] = dict(known)
 
     def compute(e: Scalar) -> Any:
         if e.op == "const":
             return e.dtype.numpy.type(e.args[0])
+        if e.op == "reduce":
+            kind, bound, body = e.args
+            return _reduced(kind, bound, body, known, loads)
+        args = [found.get(a, a) if isinstance(a, Scalar) else a for a in e.args]
         if e.op == "load":
             assert loads is not None
-            return loads(e.args[0], *map(value, e.args[1:]))
-        if e.op == "reduce":
-            raise TypeError("evaluate does not compute reductions")
-        return _NUMPY[e.op](e.dtype.numpy, *map(value, e.args))
+            return loads(*args)
+        return _NUMPY[e.op](e.dtype.numpy, *args)
 
+    waiting = [x]
     with np.errstate(all="ignore"):
-        return value(x)
+        while waiting:
+            e = waiting[-1]
+            inner = () if e in found or e.op == "reduce" else e.args
+            missing = [a for a in inner if isinstance(a, Scalar) and a not in found]
+            waiting += missing
+            if not missing:
+                found[e] = found[e] if e in found else compute(e)
+                waiting.pop()
+    return found[x]
+
+
+def _reduced(
+    kind: str,
+    bound: Sequence[Scalar],
+    body: Scalar,
+    known: Mapping[Scalar, Any],
+    loads: Callable[..., Any] | None,
+) -> Any:
+    """A reduction, over new axes in front of all others."""
+    rank = max(map(np.ndim, known.values()), default=0)
+    axes = tuple(range(len(bound)))
+    ranges = {i: np.arange(extent(i)).reshape(-1, *(1,) * (rank + k)) for k, i in enumerate(bound)}
+    values = evaluate(body, {**known, **ranges}, loads)
+    shape = (*map(extent, reversed(bound)), *(1,) * rank)
+    every = np.broadcast_to(values, np.broadcast_shapes(shape, np.shape(values)))
+    return _REDUCTIONS[kind](every, axes)
+
+
+_REDUCTIONS: dict[str, Callable[..., Any]] = {
+    "sum": lambda x, axes: np.add.reduce(x, axes, x.dtype),
+    "prod": lambda x, axes: np.multiply.reduce(x, axes, x.dtype),
+    "max": np.maximum.reduce, "min": np.minimum.reduce,
+    "and": np.logical_and.reduce, "or": np.logical_or.reduce,
+}  # fmt: skip
 
 
 def _lshr(_: Any, x: Any, by: Any) -> Any:
@@ -395,12 +489,43 @@ def _lshr(_: Any, x: Any, by: Any) -> Any:
 
 
 def _quotient(d: Any, x: Any, y: Any) -> Any:
-    return np.asarray(np.sign(x) * np.sign(y) * (np.abs(x) // np.abs(y)), d)
+    down = np.floor_divide(x, y)
+    inexact = np.not_equal(down * y, x) & (np.less(x, 0) != np.less(y, 0))
+    return np.asarray(down + inexact.astype(d), d)
 
 
 def _fma(d: Any, x: Any, y: Any, z: Any) -> Any:
-    wide = np.float64 if d == np.float32 else np.longdouble
-    return (np.asarray(x, wide) * np.asarray(y, wide) + np.asarray(z, wide)).astype(d)
+    if d == np.float32:
+        return (np.asarray(x, np.float64) * np.asarray(y, np.float64) + z).astype(d)
+    product, low = _exact_product(x, y)
+    total = product + z
+    back = total - product
+    low = low + ((product - (total - back)) + (z - back))
+    return np.where(np.isfinite(total) & np.isfinite(low), total + low, total)
+
+
+def _exact_product(x: Any, y: Any) -> tuple[Any, Any]:
+    """A product of float64 and its rounding error (Dekker 1971)."""
+    product = np.multiply(x, y)
+    (x1, x2), (y1, y2) = _halves(x), _halves(y)
+    return product, x2 * y2 - (((product - x1 * y1) - x2 * y1) - x1 * y2)
+
+
+def _halves(x: Any) -> tuple[Any, Any]:
+    upper = (np.asarray(x).view(np.int64) & -(1 << 27)).view(np.float64)
+    return upper, x - upper
+
+
+def _cast(d: Any, x: Any) -> Any:
+    x = np.asarray(x)
+    if d.kind in "iu" and x.dtype.kind in "fV":  # NaN and what does not fit: int64's minimum
+        wide = x.astype(np.float64)
+        fits = (wide >= -(2.0**63)) & (wide < 2.0**63)
+        whole = np.where(fits, wide, 0).astype(np.int64)
+        return np.where(fits, whole, np.iinfo(np.int64).min).astype(d)
+    if d.name == "bfloat16" and x.itemsize > 4:  # as PyTorch, by way of float32
+        x = x.astype(np.float32)
+    return x.astype(d)
 
 
 _NUMPY: dict[str, Callable[..., Any]] = {
@@ -413,8 +538,9 @@ _NUMPY: dict[str, Callable[..., Any]] = {
     "lshr": _lshr, "lt": lambda d, x, y: np.less(x, y), "le": lambda d, x, y: np.less_equal(x, y),
     "gt": lambda d, x, y: np.greater(x, y), "ge": lambda d, x, y: np.greater_equal(x, y),
     "eq": lambda d, x, y: np.equal(x, y), "ne": lambda d, x, y: np.not_equal(x, y),
-    "select": lambda d, c, x, y: np.where(c, x, y), "fma": _fma,
-    "cast": lambda d, x: np.asarray(x).astype(d), "bits": lambda d, x: np.asarray(x).view(d),
+    "select": lambda d, c, x, y: np.where(c, x, y), "rarely": lambda d, c, x, y: np.where(c, x, y),
+    "scale": lambda d, x, n, product: product, "fma": _fma,
+    "cast": _cast, "bits": lambda d, x: np.asarray(x).view(d),
     "sqrt": lambda d, x: np.sqrt(x), "floor": lambda d, x: np.floor(x),
     "ceil": lambda d, x: np.ceil(x), "trunc": lambda d, x: np.trunc(x),
     "rint": lambda d, x: np.rint(x), "abs": lambda d, x: np.abs(x),

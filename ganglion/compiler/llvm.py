@@ -1,0 +1,213 @@
+"""LLVM: from text to object code, and object code into this process. The one door to llvmlite.
+
+    objects = compile_all([text], host())
+    library = load(objects)
+    library.address("step")     # valid while the library lives
+
+We tile and vectorise ourselves, so a few clean-up passes are all that is wanted of LLVM before it
+allocates registers: its own vectoriser, unroller and inliner never run.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import struct
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any, Final, NamedTuple
+
+from ganglion.compiler.target import Target, host
+from ganglion.config import flags, optional
+from ganglion.errors import GraphError
+
+llvm = optional("llvmlite.binding")
+ffi = optional("llvmlite.binding.ffi")
+
+PASSES: Final = ("simplify_cfg", "instruction_combine", "dead_code_elimination")
+CODEGEN_LEVEL: Final = 2
+
+llvm.initialize_native_target()
+llvm.initialize_native_asmprinter()
+
+
+def version() -> str:
+    """What besides text and target decides the object code."""
+    number = ".".join(map(str, llvm.llvm_version_info))
+    llvmlite = optional("llvmlite").__version__
+    return f"LLVM {number} llvmlite {llvmlite} O{CODEGEN_LEVEL} {' '.join(PASSES)}"
+
+
+# --- compiling ----------------------------------------------------------------------------------
+
+
+def compile_text(text: str, target: Target) -> bytes:
+    """The object code of one module.
+
+    The module needs no ``target triple`` or ``datalayout`` of its own.
+
+    Errors: `GraphError` with LLVM's words when the text is not a correct module.
+    """
+    module, machine = _prepare(text, target)
+    return _emit_object(machine, module)
+
+
+def compile_all(texts: Sequence[str], target: Target) -> list[bytes]:
+    """The objects of several modules, compiled abreast."""
+    workers = min(len(texts), flags.num_threads)
+    if workers < 2:
+        return [compile_text(text, target) for text in texts]
+    with ThreadPoolExecutor(workers) as threads:
+        return list(threads.map(compile_text, texts, itertools.repeat(target)))
+
+
+def emit_assembly(text: str, target: Target) -> str:
+    """The assembly of one module, for any target of the table; for reading and for tests."""
+    module, machine = _prepare(text, target)
+    return str(machine.emit_assembly(module))
+
+
+def _prepare(text: str, target: Target) -> tuple[Any, Any]:
+    """A verified and cleaned-up module, in a context of its own, and the machine to emit it."""
+    machine = _machine(target)
+    layout = f'target triple = "{target.triple}" target datalayout = "{machine.target_data}" '
+    try:
+        module = llvm.parse_assembly(layout + text, llvm.create_context())
+        module.verify()
+    except RuntimeError as error:
+        raise GraphError(f"LLVM refuses a module that the compiler wrote: {error}") from error
+    passes = llvm.create_new_module_pass_manager()
+    for name in PASSES:
+        getattr(passes, f"add_{name}_pass")()
+    builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options())
+    _run_passes(passes, module, builder)
+    return module, machine
+
+
+def _machine(target: Target) -> Any:
+    if target.architecture != host().architecture:
+        _know_all_targets()
+    return llvm.Target.from_triple(target.triple).create_target_machine(
+        cpu=target.cpu, opt=CODEGEN_LEVEL, reloc="pic", codemodel="default"
+    )
+
+
+@cache
+def _know_all_targets() -> None:
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+
+
+def _without_lock(name: str) -> Any:
+    """A C function of llvmlite, outside the lock that llvmlite holds during every call.
+
+    LLVM lets threads work at the same time when each has its own context, as ours do; the lock
+    guards the context that llvmlite's users share otherwise.
+    """
+    locked = getattr(ffi.lib, name)
+    function = getattr(ctypes.CDLL(ffi.lib._name), name)
+    function.argtypes, function.restype = locked.argtypes, locked.restype
+    return function
+
+
+_run_passes = _without_lock("LLVMPY_RunNewModulePassManager")
+_emit_to_memory = _without_lock("LLVMPY_TargetMachineEmitToMemory")
+
+
+def _emit_object(machine: Any, module: Any) -> bytes:
+    """What ``machine.emit_object(module)`` does, without the lock."""
+    with ffi.OutputString() as error:
+        buffer = _emit_to_memory(machine, module, 1, error)
+        if not buffer:
+            raise GraphError(f"LLVM makes no code of this module: {error}")
+    start, size = ffi.lib.LLVMPY_GetBufferStart(buffer), ffi.lib.LLVMPY_GetBufferSize(buffer)
+    try:
+        return ctypes.string_at(start, size)
+    finally:
+        ffi.lib.LLVMPY_DisposeMemoryBuffer(buffer)
+
+
+# --- loading ------------------------------------------------------------------------------------
+
+
+class Library:
+    """Object code in this process.
+
+    Addresses are valid while the library lives: whoever keeps one keeps the library. When the
+    interpreter exits the code stays where it is, since native threads may still run it.
+    """
+
+    def __init__(self, objects: Sequence[bytes]) -> None:
+        defined = _defined(objects)
+        builder = llvm.JITLibraryBuilder()
+        for image in objects:
+            builder.add_object_img(image)
+        for name in defined:
+            builder.export_symbol(name)
+        try:
+            self._linked = builder.link(_engine(), f"library{next(_numbers)}")
+        except RuntimeError as error:
+            raise GraphError(f"object code that cannot be loaded: {error}") from error
+        self._addresses = {name: int(self._linked[name]) for name in defined}
+
+    def address(self, name: str) -> int:
+        """Where the function of this name starts."""
+        return self._addresses[name]
+
+    def close(self) -> None:
+        """Free the code; its addresses must not be used any more."""
+        self._addresses.clear()
+        self._linked.close()
+
+
+def load(objects: Sequence[bytes]) -> Library:
+    """Link objects with one another and load them.
+
+    Errors: `GraphError` when they call a function that none of them defines.
+    """
+    return Library(objects)
+
+
+_numbers = itertools.count()
+
+
+@cache
+def _engine() -> Any:
+    return llvm.create_lljit_compiler(_machine(host()), suppress_errors=True)
+
+
+class _Symbol(NamedTuple):
+    """An entry of an ELF symbol table."""
+
+    name: int
+    info: int
+    other: int
+    section: int
+    value: int
+    size: int
+
+
+def symbols(image: bytes) -> Iterator[tuple[str, bool]]:
+    """The global names of an ELF object, and whether it defines them; calls leave the others."""
+    sections = {s.name(): s.data() for s in llvm.ObjectFileRef.from_data(image).sections()}
+    names = sections[b".strtab"]
+    for entry in struct.iter_unpack("<IBBHQQ", sections[b".symtab"]):
+        symbol = _Symbol(*entry)
+        if symbol.info >> 4:  # not a local one
+            end = names.index(b"\0", symbol.name)
+            yield names[symbol.name : end].decode(), symbol.section != 0
+
+
+def _defined(objects: Sequence[bytes]) -> list[str]:
+    """The names that objects define, provided they need no others.
+
+    The loader would find ``expf`` and its like in the process: a silent loss of speed, and of
+    results that do not depend on the machine.
+    """
+    known = [symbol for image in objects for symbol in symbols(image)]
+    defined = {name for name, here in known if here}
+    missing = sorted({name for name, _ in known} - defined)
+    if missing:
+        raise GraphError(f"object code calls what it does not define: {', '.join(missing)}")
+    return sorted(defined)

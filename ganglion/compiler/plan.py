@@ -1,0 +1,499 @@
+"""The plan of a step: which kernels run, in what order, on what memory.
+
+    kernel 3  nest         tasks 32   reads %19  writes %20     phase 2
+
+Kernels between two barriers form a phase; all threads pass a barrier together. A buffer in the
+arena lives from the first phase that writes it to the last that reads it, and shares its place
+with buffers of other times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ganglion.compiler.fuse import Group, fuse, same_element
+from ganglion.compiler.kernel import Epilogue, Kernel, Layout, Tile, packed
+from ganglion.compiler.loops import Memory, Spelling, nest_kernel
+from ganglion.compiler.lower import Call, Lowered, Part, Statement, Stored, loads, lower, replaced
+from ganglion.compiler.nest import Nest, Step, arrange, inside_loads
+from ganglion.compiler.scalars import Emitter, Place
+from ganglion.compiler.templates import template
+from ganglion.compiler.text import Code, Reg, first_lanes
+from ganglion.graph import Graph, Node, Value, content
+from ganglion.ops import scalar as sc
+from ganglion.ops.scalar import Scalar, affine
+from ganglion.shapes import Meta
+
+ALIGN = 64  # bytes; buffers start at a cache line
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(eq=False)
+class Buffer:
+    """Memory of one value: ``kind`` is arena, input, state, output or const."""
+
+    kind: str
+    number: int
+    layout: Layout
+    name: str = ""
+    first: int = -1  # phases in which it is alive
+    last: int = -1
+    offset: int = -1  # in the arena
+
+    @property
+    def nbytes(self) -> int:
+        return self.layout.elements * self.layout.dtype.itemsize
+
+
+@dataclass(eq=False)
+class Launch:
+    """One kernel on its buffers; or, with ``host``, a call of a NumPy kernel."""
+
+    kernel: Kernel | None
+    buffers: tuple[Buffer, ...]
+    reads: tuple[Buffer, ...]
+    writes: tuple[Buffer, ...]
+    host: Node | None = None
+    phase: int = 0
+
+
+@dataclass
+class Schedule:
+    """Everything that a native step needs."""
+
+    graph: Graph
+    launches: list[Launch]
+    phases: int
+    arena: int  # bytes
+    scratch: int  # bytes a thread
+    constants: list[Array]
+    copied: dict[int, Buffer] = field(default_factory=dict)
+
+    def text(self) -> str:
+        """One line a kernel."""
+        lines = []
+        for k, launch in enumerate(self.launches):
+            reads = ", ".join(b.name for b in launch.reads)
+            writes = ", ".join(b.name for b in launch.writes)
+            name = launch.kernel.name if launch.kernel else f"host {launch.host}"
+            tasks = launch.kernel.tasks if launch.kernel else 1
+            lines.append(f"{launch.phase:3} {k:3} {name:24} tasks {tasks:5}  {reads} -> {writes}")
+        lines.append(f"{self.phases} phases, arena {self.arena} B, scratch {self.scratch} B")
+        return "\n".join(lines)
+
+
+def plan(graph: Graph) -> Schedule:
+    """Lower, fuse, place and order a graph."""
+    return _Planner(graph).run()
+
+
+class _Planner:
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.lowered: Lowered = lower(graph)
+        self.results: list[tuple[str, int, Stored]] = []
+        self._copy_results()
+        self.layouts = self._layouts()
+        self.groups = fuse(self.lowered.work, self.layouts)
+        self.buffers: dict[Stored, Buffer] = {}
+        self.constants: list[Array] = []
+        self.launches: list[Launch] = []
+
+    def run(self) -> Schedule:
+        self._leaves()
+        self._results()
+        for group in self._ordered():
+            self._launch(group)
+        phases = _phases(self.launches)
+        arena = _arena(self.launches)
+        scratch = max([launch.kernel.scratch for launch in self.launches if launch.kernel] or [0])
+        return Schedule(self.graph, self.launches, phases, arena, scratch, self.constants)
+
+    # --- results ------------------------------------------------------------------------------
+
+    def _copy_results(self) -> None:
+        """Give every result a value of its own: leaves and repeated values are copied."""
+        made = {w.value for w in self.lowered.work if isinstance(w, Statement)}
+        made |= {v for w in self.lowered.work if isinstance(w, Call) for v in w.node.values}
+        wanted = [("state", slot, v) for slot, v in self.graph.updates]
+        wanted += [("output", i, v) for i, v in enumerate(self.graph.outputs)]
+        taken: set[Stored] = set()
+        for kind, number, value in wanted:
+            if value in made and value not in taken:
+                taken.add(value)
+                self.results.append((kind, number, value))
+                continue
+            self.results.append((kind, number, self._copy(value, kind, number)))
+
+    def _copy(self, value: Value, kind: str, number: int) -> Part:
+        part = Part(value, -1 - len(self.results), value.meta)
+        index = sc.indexes(value.shape)
+        expression = self.lowered.sources[value](*index)
+        reads = dict.fromkeys(load.args[0] for load in loads(expression))
+        self.lowered.work.append(Statement(part, index, expression, reads))
+        return part
+
+    # --- memory -------------------------------------------------------------------------------
+
+    def _layouts(self) -> dict[Stored, Layout]:
+        found: dict[Stored, Layout] = {}
+        for value in (*self.graph.inputs, *self.graph.states):
+            found[value] = packed(value.dtype, value.shape)
+        for node in self.graph.topological():
+            if node.op_name == "const":
+                found[node.values[0]] = packed(node.values[0].dtype, node.values[0].shape)
+        for work in self.lowered.work:
+            values: Sequence[Stored] = (
+                [work.value] if isinstance(work, Statement) else work.node.values
+            )
+            for value in values:
+                found[value] = packed(value.dtype, value.shape)
+        return found
+
+    def _leaves(self) -> None:
+        for i, value in enumerate(self.graph.inputs):
+            self.buffers[value] = Buffer("input", i, self.layouts[value], f"input{i}")
+        for value in self.graph.states:
+            slot = value.node.kwargs["slot"]
+            self.buffers[value] = Buffer("state", slot, self.layouts[value], f"state{slot}")
+        for node in self.graph.topological():
+            if node.op_name == "const" and isinstance(node.kwargs["value"], tuple):
+                value = node.values[0]
+                number = len(self.constants)
+                self.constants.append(np.ascontiguousarray(content(node)))
+                self.buffers[value] = Buffer("const", number, self.layouts[value], f"c{number}")
+
+    def _results(self) -> None:
+        """Write results where they belong; a state is overwritten once nobody reads it."""
+        states = {v.node.kwargs["slot"]: v for v in self.graph.states}
+        maker = {value: g for g in self.groups for value in g.makes}
+        for kind, number, value in self.results:
+            if kind == "output":
+                self.buffers[value] = Buffer("output", number, self.layouts[value], f"out{number}")
+                continue
+            old = states[number]
+            if self._may_overwrite(maker[value], value, old):
+                self.buffers[value] = self.buffers[old]
+                self._after_readers(maker[value], old)
+            else:
+                copy = self._copy_back(value, old)
+                self.buffers[copy.statements[0].value] = self.buffers[old]
+
+    def _may_overwrite(self, group: Group, value: Stored, old: Value) -> bool:
+        bit = 1 << group.number
+        readers = [g for g in self.groups if g is not group and old in g.reads]
+        if any(g.before & bit for g in readers):
+            return False
+        if group.call is not None and old in group.call.reads:
+            return False
+        made = next((s for s in group.statements if s.value == value), None)
+        if made is None or (not group.flat and group.call is None):
+            return old not in group.reads
+        return all(
+            same_element(load, s)
+            for s in group.statements
+            for load in loads(s.expression)
+            if load.args[0] == old
+        )
+
+    def _after_readers(self, group: Group, old: Value) -> None:
+        bit = 1 << group.number
+        for reader in self.groups:
+            if reader is not group and old in reader.reads:
+                group.before |= reader.before | 1 << reader.number
+        for other in self.groups:
+            if other.before & bit:
+                other.before |= group.before
+
+    def _copy_back(self, value: Stored, old: Value) -> Group:
+        """Store a new content of a state at the very end."""
+        part = Part(old, -1000 - len(self.groups), Meta(value.shape, value.dtype))
+        index = sc.indexes(value.shape)
+        load = Scalar("load", (value, *index), value.dtype)
+        statement = Statement(part, index, load, {value: None})
+        everything = (1 << len(self.groups)) - 1
+        sizes = tuple(i.args[1] for i in index if i.op == "index")
+        group = Group(len(self.groups), None, [statement], sizes, before=everything)
+        self.layouts[part] = self.layouts[value]
+        self.groups.append(group)
+        return group
+
+    def _ordered(self) -> Iterator[Group]:
+        done, waiting = 0, list(self.groups)
+        while waiting:
+            group = next(g for g in waiting if not g.before & ~done)
+            yield group
+            done |= 1 << group.number
+            waiting.remove(group)
+
+    # --- kernels ------------------------------------------------------------------------------
+
+    def _launch(self, group: Group) -> None:
+        outside = {v for g in self.groups if g is not group for v in g.reads}
+        for value in group.makes:
+            if value in outside and value not in self.buffers:
+                self.buffers[value] = self._temporary(self.layouts[value], str(len(self.buffers)))
+        if group.call is None:
+            self._nest(group)
+        elif group.call.host:
+            self._host(group.call)
+        else:
+            self._template(group)
+
+    def _temporary(self, layout: Layout, name: str) -> Buffer:
+        return Buffer("arena", -1, layout, f"t{name}")
+
+    def _nest(self, group: Group) -> None:
+        if any(s.size == 0 and not s.reduction for s in group.statements):
+            group.statements = [s for s in group.statements if s.size]
+            if not group.statements:
+                return
+        stored = {v: self.layouts[v] for v in self.buffers if v in self.layouts}
+        nest = arrange(group, stored)
+        memory = self._memory(nest)
+        kernel = nest_kernel(nest, memory, _name(group))
+        order = sorted(memory.operands, key=memory.operands.__getitem__)
+        self._add(kernel, [self.buffers[v] for v in order])
+
+    def _memory(self, nest: Nest) -> Memory:
+        operands: dict[Stored, int] = {}
+        layouts: dict[Stored, Layout] = {}
+        made = {step.value for step in nest.steps}
+        for step in nest.steps:
+            for value in (*(load.args[0] for load in loads(step.expression)), step.value):
+                if value in self.buffers:
+                    operands.setdefault(value, len(operands))
+                    layouts[value] = self.buffers[value].layout
+        scratch: dict[Stored, int] = {}
+        size = 0
+        for value in self._in_scratch(nest, made):
+            layout = _private(value, nest)
+            layouts[value], scratch[value] = layout, size
+            size += -(-layout.elements * layout.dtype.itemsize // ALIGN) * ALIGN
+        return Memory(operands, layouts, scratch, size)
+
+    def _in_scratch(self, nest: Nest, made: set[Stored]) -> list[Stored]:
+        """Values without a buffer that a later pass reads from memory."""
+        home = {step.value: k for k, one in enumerate(nest.passes) for step in one.steps}
+        found: dict[Stored, None] = {}
+        for number, load, _ in inside_loads(nest):
+            value = load.args[0]
+            single = not nest.passes[home[value]].inner or (
+                set(nest.passes[home[value]].inner) <= nest.passes[home[value]].summed
+                and _kind_of(nest, value)
+            )
+            if home[value] != number and value not in self.buffers and not single:
+                found[value] = None
+        return list(found)
+
+    def _template(self, group: Group) -> None:
+        call = group.call
+        assert call is not None
+        found = template(call.node)
+        assert found is not None
+        operands = [None if v is None else self._operand(v) for v in call.node.inputs]
+        layouts = [layout for layout, _ in (o for o in operands if o is not None)]
+        sources = [buffer for _, buffer in (o for o in operands if o is not None)]
+        if found.finish is not None:
+            epilogue, targets = self._epilogue(group, found.shape(call.node))
+            steps = found.finish(call.node, layouts, epilogue)
+        else:
+            assert found.store is not None
+            targets = [self._target(v) for v in call.node.values]
+            given = [None if o is None else o[0] for o in operands]
+            steps = found.store(call.node, given, [b.layout for b in targets])
+        temporaries = [self._temporary(t, f"{len(self.launches)}.{k}")
+                       for k, t in enumerate(steps.temporaries)]  # fmt: skip
+        every = [*sources, *targets, *temporaries]
+        for kernel, numbers in steps.steps:
+            self._add(kernel, [every[n] for n in numbers])
+
+    def _target(self, value: Value) -> Buffer:
+        if value not in self.buffers:
+            self.buffers[value] = self._temporary(self.layouts[value], str(len(self.buffers)))
+        return self.buffers[value]
+
+    def _operand(self, value: Value) -> tuple[Layout, Buffer]:
+        """A value as a buffer with strides: views are read through their base."""
+        index = sc.indexes(value.shape)
+        load = self.lowered.sources[value](*index)
+        buffer = self.buffers[load.args[0]]
+        base = buffer.layout
+        offset, strides = base.offset, [0] * len(index)
+        for i, stride in zip(load.args[1:], base.strides, strict=True):
+            place = affine(i)
+            assert place is not None
+            offset += place.constant * stride
+            for k, own in enumerate(index):
+                strides[k] += stride * place.terms.get(own, 0) if own.op == "index" else 0
+        layout = Layout(base.dtype, value.shape, tuple(strides), offset, base.elements)
+        return layout, buffer
+
+    def _epilogue(self, group: Group, shape: tuple[int, ...]) -> tuple[Epilogue, list[Buffer]]:
+        call = group.call
+        assert call is not None
+        result = call.node.values[0]
+        index = sc.indexes(shape)
+        steps = [Step(result, index, Scalar("load", (result, *index), result.dtype))]
+        number = sc.flat(index, shape)
+        for s in group.statements:
+            own = index if s.shape == shape else sc.unflat(number, s.shape)
+            places = {a: b for a, b in zip(s.index, own, strict=True) if a.op == "index"}
+            steps.append(Step(s.value, tuple(own), replaced(s.expression, places)))
+        if result in self.buffers and result.shape != shape:
+            steps[0].index = tuple(sc.unflat(number, result.shape))
+        operands: dict[Stored, int] = {}
+        for step in steps:
+            for value in (*(load.args[0] for load in loads(step.expression)), step.value):
+                if value in self.buffers:
+                    operands.setdefault(value, len(operands))
+        buffers = [self.buffers[v] for v in operands]
+        written = {step.value for step in steps}
+        epilogue = Epilogue(
+            ("epilogue", _spelling(operands, index, steps), tuple(b.layout for b in buffers)),
+            tuple(b.layout for b in buffers),
+            tuple(k for v, k in operands.items() if v not in written),
+            tuple(k for v, k in operands.items() if v in written),
+            _finisher(index, steps, {v: (k, b.layout) for (v, k), b in zip(operands.items(), buffers, strict=True)}),
+        )
+        return epilogue, buffers
+
+    def _host(self, call: Call) -> None:
+        reads = [self._operand(v)[1] for v in call.node.operands]
+        writes = [self._target(v) for v in call.node.values]
+        self.launches.append(
+            Launch(None, (*reads, *writes), tuple(reads), tuple(writes), host=call.node)
+        )
+
+    def _add(self, kernel: Kernel, buffers: list[Buffer]) -> None:
+        reads = tuple(buffers[i] for i in kernel.reads)
+        writes = tuple(buffers[i] for i in kernel.writes)
+        self.launches.append(Launch(kernel, tuple(buffers), reads, writes))
+
+
+def _kind_of(nest: Nest, value: Stored) -> str:
+    return next(step.kind for step in nest.steps if step.value == value)
+
+
+def _name(group: Group) -> str:
+    last = group.statements[-1].value
+    node = last.of.node if isinstance(last, Part) else last.node
+    return f"loop {node.op_name}"
+
+
+def _private(value: Stored, nest: Nest) -> Layout:
+    """The layout of a value of which only one task's share exists at a time."""
+    step = next(s for s in nest.steps if s.value == value)
+    strides, size = [], 1
+    for i, extent in zip(reversed(step.index), reversed(value.shape), strict=True):
+        outer = i.op != "index" or i in nest.outer
+        strides.append(0 if outer else size)
+        size *= 1 if outer else extent
+    return Layout(value.dtype, value.shape, tuple(reversed(strides)), 0, size)
+
+
+# --- epilogues --------------------------------------------------------------------------------------
+
+
+def _spelling(
+    operands: Mapping[Stored, int], index: Sequence[Scalar], steps: Sequence[Step]
+) -> tuple[Any, ...]:
+    spelling = Spelling(operands, {})
+    spelling.value(steps[0].value)
+    for i in index:
+        spelling.expression(i)
+    for step in steps:
+        at = tuple(map(spelling.expression, step.index))
+        found = spelling.expression(step.expression)
+        spelling.lines.append((at, found, spelling.value(step.value)))
+    return tuple(spelling.lines)
+
+
+def _finisher(
+    index: Sequence[Scalar], steps: Sequence[Step], operands: Mapping[Stored, tuple[int, Layout]]
+) -> Callable[[Code, Sequence[Reg], Tile], None]:
+    """The code of an epilogue: each step on every vector of a tile."""
+
+    def emit(code: Code, pointers: Sequence[Reg], tile: Tile) -> None:
+        sources = {v: (pointers[k], layout) for v, (k, layout) in operands.items()}
+        lane = index[tile.lane_dim] if index[tile.lane_dim].op == "index" else None
+        for offset, row in zip(tile.offsets, tile.registers, strict=True):
+            for v, register in enumerate(row):
+                width = register.lanes
+                left = tile.columns - v * width
+                if left <= 0:
+                    continue
+                places: dict[Scalar, Place] = {}
+                for dim, i in enumerate(index):
+                    moving, known = tile.base[dim], offset[dim]
+                    known += v * width if dim == tile.lane_dim else 0
+                    if i.op == "index":
+                        whole = isinstance(moving, int)
+                        places[i] = (0, moving + known) if whole else (moving, known)
+                mask = first_lanes(left, width) if left < width else None
+                emitter = Emitter(code, sources, places, lane, width, mask)
+                emitter.known[steps[0].value] = register
+                _finish(emitter, steps)
+
+    return emit
+
+
+def _finish(emitter: Emitter, steps: Sequence[Step]) -> None:
+    for step in steps[1:]:
+        emitter.known[step.value] = emitter.value(step.expression)
+    for step in steps:
+        if step.value in emitter.sources:
+            emitter.store(step.value, step.index, emitter.known[step.value])
+
+
+# --- order and memory -------------------------------------------------------------------------------
+
+
+def _phases(launches: list[Launch]) -> int:
+    """Put a barrier where a kernel needs what another thread may still be working on."""
+    phase = 0
+    written: set[Buffer] = set()
+    read: set[Buffer] = set()
+    for launch in launches:
+        reads, writes = set(launch.reads), set(launch.writes)
+        if launch.host or reads & written or writes & (written | read):
+            phase += 1
+            written, read = set(), set()
+        launch.phase = phase
+        written |= writes
+        read |= reads
+        if launch.host:
+            phase += 1
+            written, read = set(), set()
+    return phase + 1
+
+
+def _arena(launches: list[Launch]) -> int:
+    """Places for temporaries, the largest first, each in the lowest gap that is free all its time."""
+    found: dict[Buffer, None] = {}
+    for launch in launches:
+        for buffer in launch.buffers:
+            if buffer.kind == "arena":
+                found[buffer] = None
+                buffer.first = launch.phase if buffer.first < 0 else buffer.first
+                buffer.last = launch.phase
+    placed: list[Buffer] = []
+    for buffer in sorted(found, key=lambda b: -b.nbytes):
+        near = [b for b in placed if b.first <= buffer.last and buffer.first <= b.last]
+        offset = 0
+        for other in sorted(near, key=lambda b: b.offset):
+            if offset + buffer.nbytes <= other.offset:
+                break
+            offset = max(offset, _aligned(other.offset + other.nbytes))
+        buffer.offset = offset
+        placed.append(buffer)
+    return max((_aligned(b.offset + b.nbytes) for b in placed), default=0)
+
+
+def _aligned(n: int) -> int:
+    return -(-n // ALIGN) * ALIGN

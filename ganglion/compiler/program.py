@@ -1,0 +1,235 @@
+"""What a trace gives: a graph, the tensors behind its slots, and where a call's results go.
+
+A program's outputs are arrays. ``deliver`` makes of them what the traced Python would have made:
+the function's return value with tensors in it, gradients in ``.grad``, arguments written in place.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+
+from ganglion.graph import Graph
+from ganglion.ops.update import ACCUMULATE
+from ganglion.storage import Chain, Storage
+from ganglion.tensor import Tensor, wrap
+from ganglion.tree import map_leaves
+
+Array = np.ndarray[Any, Any]
+
+
+# --- places: they stand for tensors in a result ---------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A tensor that the call makes: ``program.made[index]``."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """The caller's own tensor: argument number ``index`` among the tensors."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Held:
+    """A tensor that existed before: a parameter, a buffer, a constant."""
+
+    tensor: Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """A view of another place's tensor, by the view ops in ``chain``."""
+
+    source: Place
+    chain: Chain
+
+
+Place: TypeAlias = Output | Given | Held | Seen
+_PLACES = (Output, Given, Held, Seen)
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """One tensor made by a call: which of the graph's outputs it holds, and what kind it is.
+
+    ``edge`` is its number among the outputs that have a gradient history; ``shared`` says that
+    another tensor holds the same output, so that this one takes a copy.
+    """
+
+    output: int
+    leaf: bool = False
+    storage: type[Storage] = Storage
+    edge: int | None = None
+    shared: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Gradient:
+    """What a call leaves in ``owner.grad``: a tensor, None, or (``spent``) a note that it is gone.
+
+    ``adds`` says that it is added to what the caller's tensor has there.
+    """
+
+    owner: Held | Given
+    place: Place | None
+    spent: bool = False
+    adds: bool = False
+
+
+class Past(Protocol):
+    """The gradient history of a call's outputs (see ``ganglion.compiler.backward``)."""
+
+    def attach(
+        self, made: Sequence[Tensor], given: Sequence[Tensor], outputs: Sequence[Array]
+    ) -> None:
+        """Give the outputs their history."""
+
+
+class Numbers(Protocol):
+    """Python numbers that the graph reads as state (see ``ganglion.compiler.numbers``)."""
+
+    def refresh(self, leaves: Sequence[Any]) -> bool:
+        """Read them anew; False if the trace relied on what no longer holds."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """A traced function: its graph, the tensors behind its slots, and how to hand results back.
+
+    ``slots[i].data`` is state number i of the graph, but for the slots in ``owners``: they hold
+    what is in their owner's ``.grad``. ``result`` is the function's return value with places for
+    tensors. ``flags`` lists tensors whose ``requires_grad`` the function sets, ``stores`` pairs an
+    argument written in place with the output that holds its new content.
+    """
+
+    graph: Graph
+    slots: tuple[Tensor, ...] = ()
+    owners: Mapping[int, Tensor] = field(default_factory=dict)
+    result: Any = None
+    made: tuple[Made, ...] = ()
+    gradients: tuple[Gradient, ...] = ()
+    flags: tuple[tuple[Tensor, bool], ...] = ()
+    stores: tuple[tuple[int, int], ...] = ()
+    numbers: Numbers | None = None
+    past: Past | None = None
+
+    def states(self) -> list[Tensor]:
+        """The tensor behind every slot at this moment."""
+        found = list(self.slots)
+        for slot, owner in self.owners.items():
+            if owner._grad is not None:
+                found[slot] = owner._grad
+        return found
+
+    @property
+    def written(self) -> tuple[int, ...]:
+        """The slots that a call writes to."""
+        return tuple(slot for slot, _ in self.graph.updates)
+
+
+# --- delivering -----------------------------------------------------------------------------------
+
+
+class Delivery:
+    """Hands the results of a program's calls to where the traced Python would have put them."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.build = _builder(program.result)
+        self.silent = not (program.gradients or program.flags or program.stores)
+
+    def __call__(self, given: Sequence[Tensor], outputs: Sequence[Array]) -> Any:
+        """The function's return value, from a call's tensor arguments and its output arrays."""
+        program = self.program
+        made = [_tensor(m, outputs) for m in program.made]
+        if program.past is not None:
+            program.past.attach(made, given, outputs)
+        if not self.silent:
+            self._effects(made, given, outputs)
+        return self.build(made, given)
+
+    def _effects(
+        self, made: Sequence[Tensor], given: Sequence[Tensor], outputs: Sequence[Array]
+    ) -> None:
+        program = self.program
+        for index, output in program.stores:
+            np.copyto(given[index]._data, outputs[output])
+            given[index]._storage.advance()
+        for tensor, wanted in program.flags:
+            tensor._leaf = wanted
+        for gradient in program.gradients:
+            owner = gradient.owner
+            target = owner.tensor if type(owner) is Held else given[owner.index]  # type: ignore[union-attr]
+            place = gradient.place
+            found = None if place is None else _fetch(place, made, given)
+            if gradient.adds and target._grad is not None and found is not None:
+                ACCUMULATE(target._grad, found)
+            else:
+                target._grad, target._spent = found, gradient.spent
+
+
+def _tensor(made: Made, outputs: Sequence[Array]) -> Tensor:
+    array = outputs[made.output]
+    x = wrap(array.copy() if made.shared else array)
+    if made.leaf:
+        x._leaf = True
+    if made.storage is not Storage:
+        x._storage = made.storage()
+    return x
+
+
+def _fetch(place: Place, made: Sequence[Tensor], given: Sequence[Tensor]) -> Tensor:
+    if isinstance(place, Output):
+        return made[place.index]
+    if isinstance(place, Given):
+        return given[place.index]
+    if isinstance(place, Held):
+        return place.tensor
+    found = _fetch(place.source, made, given)
+    for op, params in place.chain:
+        found = op(found, **params)
+    return found
+
+
+Build: TypeAlias = Callable[[Sequence[Tensor], Sequence[Tensor]], Any]
+
+
+def _builder(result: Any) -> Build:
+    """How to make the return value; quick for one tensor and for a flat tuple of made ones."""
+    if isinstance(result, Output):
+        index = result.index
+        return lambda made, given: made[index]
+    if type(result) is tuple and all(isinstance(x, Output) for x in result):
+        order = [x.index for x in result]
+        return lambda made, given: tuple([made[i] for i in order])
+
+    def build(made: Sequence[Tensor], given: Sequence[Tensor]) -> Any:
+        return map_result(
+            lambda x: _fetch(x, made, given) if isinstance(x, _PLACES) else x, result
+        )
+
+    return build
+
+
+def map_result(f: Callable[[Any], Any], tree: Any) -> Any:
+    """The same containers and data classes with ``f`` applied to each leaf."""
+
+    def through(leaf: Any) -> Any:
+        if not is_dataclass(leaf) or isinstance(leaf, (type, *_PLACES)):
+            return f(leaf)
+        made = copy.copy(leaf)
+        for part in fields(leaf):
+            object.__setattr__(made, part.name, map_result(f, getattr(leaf, part.name)))
+        return made
+
+    return map_leaves(through, tree)

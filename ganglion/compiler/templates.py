@@ -1,0 +1,87 @@
+"""Nodes with kernels of their own, rather than loops written from their elements.
+
+A ``Template`` turns a node into a ``Plan``. Its one result may be finished in registers by an
+epilogue; templates with several results store them where they are told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ganglion.dtypes as dt
+from ganglion.compiler.kernel import Epilogue, Layout, Plan
+from ganglion.compiler.kernels.gemm import product
+from ganglion.graph import Node, Value
+from ganglion.ops.matmul import MATMUL
+from ganglion.shapes import Shape
+
+
+@dataclass(frozen=True)
+class Template:
+    """How a node becomes kernels.
+
+    ``applies(node)``: whether it can; otherwise the node is expanded into loops.
+    ``finish(node, operands, epilogue, shape)``: the plan of a node with one result, whose tiles
+    the epilogue receives, by indexes of ``shape(node)``.
+    ``store(node, operands, results)``: the plan of a node that stores all its results.
+    """
+
+    applies: Callable[[Node], bool]
+    finish: Callable[[Node, Sequence[Layout], Epilogue], Plan] | None = None
+    shape: Callable[[Node], Shape] = lambda node: node.outputs[0].shape
+    store: Callable[[Node, Sequence[Layout | None], Sequence[Layout]], Plan] | None = None
+
+
+def template(node: Node) -> Template | None:
+    """The template that computes a node, if there is one."""
+    found = TEMPLATES.get(node.op_name)
+    return found if found is not None and found.applies(node) else None
+
+
+def finished(node: Node) -> Value | None:
+    """The value that an epilogue may finish in registers."""
+    found = template(node)
+    return node.values[0] if found is not None and found.finish is not None else None
+
+
+def _floating(node: Node) -> bool:
+    return node.outputs[0].dtype in (dt.float32, dt.float64) and node.outputs[0].numel > 0
+
+
+# --- products -------------------------------------------------------------------------------------
+
+
+def _turned(layout: Layout, turn: bool) -> Layout:
+    """The last two dimensions swapped."""
+    if not turn:
+        return layout
+    (*lead, m, n), (*steps, s, t) = layout.shape, layout.strides
+    return Layout(layout.dtype, (*lead, n, m), (*steps, t, s), layout.offset, layout.size)
+
+
+def _expanded(layout: Layout, batch: Shape) -> Layout:
+    """Leading dimensions broadcast."""
+    lead, steps = layout.shape[:-2], layout.strides[:-2]
+    new = len(batch) - len(lead)
+    strides = [0] * new + [
+        0 if a == 1 and b != 1 else s for a, b, s in zip(lead, batch[new:], steps, strict=True)
+    ]
+    shape = (*batch, *layout.shape[-2:])
+    return Layout(
+        layout.dtype, shape, (*strides, *layout.strides[-2:]), layout.offset, layout.elements
+    )
+
+
+def _matmul(node: Node, operands: Sequence[Layout], epilogue: Epilogue) -> Plan:
+    params: dict[str, Any] = node.kwargs
+    batch = node.outputs[0].shape[:-2]
+    a = _expanded(_turned(operands[0], params["tx"]), batch)
+    b = _expanded(_turned(operands[1], params["ty"]), batch)
+    return product(a, b, epilogue, node.outputs[0].shape)
+
+
+TEMPLATES: dict[str, Template] = {
+    MATMUL.name: Template(_floating, finish=_matmul),
+}
