@@ -20,6 +20,7 @@ from ganglion.ops.scalar import Affine, Scalar, affine
 from ganglion.shapes import Shape
 
 SERIAL = 1 << 13  # elements that one thread may work on alone
+TINY = 64  # elements that are not worth a kernel
 NEIGHBOURS = 12  # groups that are looked at for one with the same loops
 ENOUGH_TASKS = 16
 
@@ -131,12 +132,18 @@ class _Fusion:
         return votes > 0
 
     def _candidates(self, s: Statement) -> Iterator[Group]:
-        """Makers of what the statement reads, the latest first; then neighbours."""
-        makers = {self.maker[v] for v in s.reads if v in self.maker}
-        yield from sorted(makers, key=lambda g: -g.number)
+        """Makers of what the statement reads, the largest value's first; then neighbours."""
+        makers: dict[Group, int] = {}
+        for v in s.reads:
+            if v in self.maker:
+                group = self.maker[v]
+                makers[group] = max(makers.get(group, 0), math.prod(v.shape))
+        yield from sorted(makers, key=lambda g: (-makers[g], -g.number))
         for group in reversed(self.groups[-NEIGHBOURS:]):
-            near = group not in makers and group.call is None and group.statements
-            if near and any(v in m.reads for m in group.statements for v in s.reads):
+            if group in makers or group.call is not None:
+                continue
+            tiny = group.work + s.size <= TINY
+            if tiny or any(v in m.reads for m in group.statements for v in s.reads):
                 yield group
 
     def _shared(self, group: Group, s: Statement, limit: Shape) -> Shape | None:

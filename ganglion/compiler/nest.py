@@ -77,6 +77,12 @@ def arrange(group: Group, layouts: Layouts) -> Nest:
     return nest
 
 
+def passes(group: Group) -> dict[Stored, int]:
+    """In which pass of its nest a group makes each value."""
+    nest = _flat(group) if group.flat else _Rows(group).nest()
+    return {step.value: k for k, one in enumerate(nest.passes) for step in one.steps}
+
+
 # --- passes -----------------------------------------------------------------------------------------
 
 

@@ -19,7 +19,7 @@ from ganglion.compiler.fuse import Group, fuse, same_element
 from ganglion.compiler.kernel import Epilogue, Kernel, Layout, Tile, packed
 from ganglion.compiler.loops import Memory, Spelling, nest_kernel
 from ganglion.compiler.lower import Call, Lowered, Part, Statement, Stored, loads, lower, replaced
-from ganglion.compiler.nest import Nest, Step, arrange, inside_loads
+from ganglion.compiler.nest import Nest, Step, arrange, inside_loads, passes
 from ganglion.compiler.scalars import Emitter, Place
 from ganglion.compiler.templates import template
 from ganglion.compiler.text import Code, Reg, first_lanes
@@ -191,11 +191,9 @@ class _Planner:
             return False
         if group.call is not None and old in group.call.reads:
             return False
-        made = next((s for s in group.statements if s.value == value), None)
-        if made is None or (not group.flat and group.call is None):
-            return old not in group.reads
+        number = passes(group) if group.call is None else dict.fromkeys(group.makes, 0)
         return all(
-            same_element(load, s)
+            same_element(load, s) and number[s.value] <= number[value]
             for s in group.statements
             for load in loads(s.expression)
             if load.args[0] == old

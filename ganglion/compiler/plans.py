@@ -8,7 +8,6 @@ seen.
 from __future__ import annotations
 
 import dis
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from inspect import CO_VARARGS, CO_VARKEYWORDS
@@ -129,9 +128,9 @@ class _Reader:
 
     def _fast(self, op: str, value: Any) -> None:
         names = value if isinstance(value, tuple) else (value,)
-        kinds = op.split("_")[::2]  # LOAD_FAST_LOAD_FAST: LOAD, LOAD
-        for kind, name in zip(_verbs(kinds, len(names)), names, strict=True):
-            if kind == "LOAD":
+        verbs = [word for word in op.split("_") if word in ("LOAD", "STORE")]
+        for verb, name in zip(verbs, names, strict=True):  # two in LOAD_FAST_LOAD_FAST
+            if verb == "LOAD":
                 self._start(Chain(self._kind(name), name))
             else:
                 self.assigned.add(name)
@@ -159,8 +158,3 @@ class _Reader:
             self.chains.append(self.open)
         self.open = self.subscript = None
 
-
-def _verbs(words: list[str], count: int) -> Iterator[str]:
-    """LOAD or STORE for each name of a (combined) instruction on local variables."""
-    verbs = [word for word in words if word in ("LOAD", "STORE")]
-    yield from verbs[:count]

@@ -39,8 +39,8 @@ BARRIER: Final = """
   call void %barrier(ptr %control, i64 %thread, i64 %threads)
 """
 
-IDLE_SECONDS: Final = 50e-6  # workers look for the next run that long before they sleep
-SPIN_SECONDS: Final = 50e-6  # a thread waits that long for others before it sleeps
+IDLE_SECONDS: Final = 200e-6  # workers look for the next run that long: twice a slow wake-up
+SPIN_SECONDS: Final = 100e-6  # a thread looks for others that long before it sleeps
 EXIT_SECONDS: Final = 2.0  # a run that takes longer keeps its workers when Python exits
 
 # What a processor raises by itself must reach the thread that caused it.

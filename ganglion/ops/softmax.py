@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,8 +10,10 @@ import numpy as np
 import ganglion.dtypes as dt
 from ganglion.errors import IndexingError, ShapeError
 from ganglion.ops.composite import through
+from ganglion.ops.create import arange
 from ganglion.ops.movement import cast
 from ganglion.ops.record import Op, Saved
+from ganglion.ops.select import where
 from ganglion.shapes import Meta, normalize_dim, show
 
 if TYPE_CHECKING:
@@ -167,25 +170,35 @@ def _valid(target: Tensor, ignore: int, like: Tensor) -> Tensor:
     return cast(target != ignore, like.dtype)
 
 
+def _hits(x: Tensor, target: Tensor, ignore: int) -> Tensor:
+    """Which scores are those of the rows' classes."""
+    return (target.masked_fill(target == ignore, 0).unsqueeze(1)) == arange(
+        x._data.shape[1], dtype=target.dtype
+    )
+
+
+def _known(x: Tensor, target: Tensor, ignore: int) -> Tensor:
+    """1 for rows that count, 0 for ignored ones, NaN for classes out of range."""
+    in_range = (target >= 0) & (target < x._data.shape[1]) | (target == ignore)
+    return where(in_range, _valid(target, ignore, x), math.nan)
+
+
 def _cross_entropy_ops(x: Tensor, target: Tensor, ignore: int, reduction: str) -> Tensor:
-    valid = _valid(target, ignore, x)
-    index = target.masked_fill(target == ignore, 0).unsqueeze(1)
-    losses = -_log_softmax_ops(x, 1).gather(1, index).squeeze(1) * valid
+    scores = where(_hits(x, target, ignore), _log_softmax_ops(x, 1), 0.0)
+    losses = -scores.sum(1) * _known(x, target, ignore)
     if reduction == "none":
         return losses
-    return losses.sum() / valid.sum() if reduction == "mean" else losses.sum()
+    total = losses.sum()
+    return total / _valid(target, ignore, x).sum() if reduction == "mean" else total
 
 
 def _cross_entropy_grad_ops(
     x: Tensor, target: Tensor, g: Tensor, ignore: int, reduction: str
 ) -> Tensor:
-    valid = _valid(target, ignore, x)
-    index = target.masked_fill(target == ignore, 0).unsqueeze(1)
-    minus_one = (valid * -1).unsqueeze(1)
-    p = _softmax_ops(x, 1) * valid.unsqueeze(1)
     scale = g.unsqueeze(1) if reduction == "none" else g
-    scale = scale / valid.sum() if reduction == "mean" else scale
-    return p.scatter_add(1, index, minus_one) * scale
+    scale = scale / _valid(target, ignore, x).sum() if reduction == "mean" else scale
+    hits = cast(_hits(x, target, ignore), x.dtype)
+    return (_softmax_ops(x, 1) - hits) * (_known(x, target, ignore).unsqueeze(1) * scale)
 
 
 def _infer_cross_entropy(x: Meta, target: Meta, ignore: int, reduction: str) -> Meta:

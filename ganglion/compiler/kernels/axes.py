@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from math import gcd
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import ganglion.dtypes as dt
 from ganglion.compiler.kernel import Epilogue, Kernel, Layout, Plan, row_major
 from ganglion.compiler.text import Code, Index
 from ganglion.shapes import Shape
+
+T = TypeVar("T")
 
 DIMS = 3  # spatial dimensions inside the kernels
 Pairs = tuple[tuple[int, int], ...]
@@ -129,7 +131,7 @@ def widened(window: Window) -> Window:
     )  # fmt: skip
 
 
-def narrowed(index: tuple[Index, ...], rank: int) -> tuple[Index, ...]:
+def narrowed(index: tuple[T, ...], rank: int) -> tuple[T, ...]:
     """An index (n, c, d, h, w) as one of an array with ``rank`` spatial dimensions."""
     return (*index[:2], *index[len(index) - rank :])
 

@@ -1,44 +1,55 @@
 """How to compute a product: the form, the tile and the packing that an estimate finds cheapest.
 
-Time is counted in slots of one vector multiplication each, of which a cycle has two.
+Time is counted in slots of one vector multiplication each; a cycle of the machine that the
+numbers come from (Zen 5) has two.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product as combinations
 
 import ganglion.dtypes as dt
 from ganglion.compiler.kernel import STORED, Layout
-from ganglion.compiler.kernels.tile import AVX512, Target, natural_lanes, dot_group
+from ganglion.compiler.kernels.tile import AVX512, Target, dot_group, natural_lanes
 from ganglion.shapes import Shape
 
 LATENCY = 8  # slots until a sum can be added to again
 LINE = 2.5  # a line of 64 bytes from the second cache, read in order
 STRIDED_LINE = 5.0  # one that lies far from the line before it
 ALIASED_LINE = 10.0  # one that competes with those before it for a place in the cache
-PAGE = 4096  # lines so far apart, or a multiple, compete
-NEAR = 24 << 10  # bytes that stay in the first cache besides all else
+PAGE = 4096  # lines that many bytes apart, or a multiple, compete
+NEAR = 24 << 10  # bytes that stay in the first cache
 TILE = 30.0  # what a tile costs besides its products and its results
-RESULT = 3.0  # what a vector of results costs
-SCATTER = 32.0  # and if its elements lie apart
+RESULT = 3.0  # a vector of results
+SCATTER = 32.0  # more, if its elements lie apart
 COPY = 0.3  # an element brought into a panel
-TURN = 0.5  # an element brought into a panel whose lanes run elsewhere
-KERNEL = 2000.0  # a kernel more: a barrier, and bytes that cross cores
-THREADS = (1, 2, 4, 8)
+TURN = 0.5  # an element brought into a panel across its run
+KERNEL = 2000.0  # one kernel more: a barrier, and bytes that cross cores
+THREADS = (1, 2, 4, 8)  # for which shares should be even
+
+TALLEST, WIDEST = 16, 8  # rows and vectors of a tile
+MANY = 16  # tiles that keep several threads busy
+CHUNK = 1024  # steps of k in a chunk of a long sum
+SHORTEST_CHUNK = 256
+LONG = 4 * CHUNK
+SMALL_RESULT = 1 << 17
+PARTIALS = 1 << 22  # elements in all partial results together
+WORTH_THREADS = 1 << 22  # products
 
 
 @dataclass(frozen=True)
 class Side:
-    """An operand seen from its tiles; strides in elements.
+    """An operand, seen from its tiles; strides in elements.
 
-    ``across`` is the stride along rows of A or columns of B, ``along`` that of k. In panels,
-    tiles begin ``panel`` elements apart; 0 if the operand is read where it lies.
+    ``across`` is the stride along the rows of A or the columns of B, ``along`` that of k. In
+    panels, the tiles begin ``panel`` elements apart; 0 for an operand read where it lies.
     """
 
+    operand: int
     offset: int
     batch: tuple[int, ...]
     across: int
@@ -48,9 +59,9 @@ class Side:
 
 @dataclass(frozen=True)
 class Problem:
-    """A product without dimensions of size 1: rows of ``left`` by columns of ``right``.
+    """Rows of ``left`` times columns of ``right``; batch dimensions of size 1 are left out.
 
-    ``dims`` are the result's dimensions that batch, rows and columns belong to, out of ``rank``.
+    ``dims`` are the dimensions of the result, out of ``rank``, that batch, rows and columns are.
     """
 
     dtype: dt.dtype
@@ -62,3 +73,191 @@ class Problem:
     right: Side
     dims: tuple[int, ...]
     rank: int
+
+    @property
+    def element(self) -> str:
+        """LLVM's type of an element."""
+        return STORED[self.dtype]
+
+    @property
+    def lanes(self) -> int:
+        """Elements of a vector."""
+        return natural_lanes(self.element)
+
+    @property
+    def results(self) -> int:
+        """Elements of the result."""
+        return math.prod(self.batch) * self.rows * self.columns
+
+    @property
+    def flipped(self) -> Problem:
+        """The transposed product: columns become rows."""
+        *batch, row, column = self.dims
+        return replace(
+            self, rows=self.columns, columns=self.rows, left=self.right, right=self.left,
+            dims=(*batch, column, row),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How to do a problem: ``flip`` it first; lanes along k if ``dotted``, else along columns."""
+
+    flip: bool
+    dotted: bool
+    height: int
+    width: int
+    pack_left: bool = False
+    pack_right: bool = False
+
+
+def pose(a: Layout, b: Layout, result_shape: Shape) -> Problem:
+    """The problem of two operands (..., m, k) and (..., k, n).
+
+    If m is 1, a batch dimension along which B is shared takes the place of the rows; if n is 1,
+    one along which A is shared that of the columns.
+    """
+    *sizes, m, n = result_shape
+    rank = len(result_shape)
+    batch = [i for i, size in enumerate(sizes) if size > 1]
+    row = rank - 2 if m > 1 else _largest(batch, result_shape, b.strides, rank - 2)
+    batch = [i for i in batch if i != row]
+    column = rank - 1 if n > 1 else _largest(batch, result_shape, a.strides, rank - 1)
+    batch = [i for i in batch if i != column]
+    left = Side(
+        0, a.offset, tuple(a.strides[i] for i in batch), a.strides[row], a.strides[-1]
+    )
+    right = Side(
+        1, b.offset, tuple(b.strides[i] for i in batch), b.strides[column], b.strides[-2]
+    )
+    return Problem(
+        a.dtype, tuple(sizes[i] for i in batch), result_shape[row], result_shape[column],
+        a.shape[-1], left, right, (*batch, row, column), rank,
+    )  # fmt: skip
+
+
+def _largest(batch: list[int], shape: Shape, strides: tuple[int, ...], otherwise: int) -> int:
+    """The largest batch dimension along which an operand is shared."""
+    shared = [i for i in batch if strides[i] == 0]
+    return max(shared, key=lambda i: shape[i], default=otherwise)
+
+
+# --- a sum over k in chunks -----------------------------------------------------------------------
+
+
+def chunks(problem: Problem) -> tuple[int, int]:
+    """Into how many chunks to cut k, and their length; what is left over is one chunk more."""
+    k, tiles = problem.k, _tile_count(problem, 8, 2 * problem.lanes)
+    count = 1
+    if k >= LONG and problem.results <= SMALL_RESULT:
+        count = k // CHUNK
+    if tiles < MANY and problem.results * k >= WORTH_THREADS:
+        count = max(count, min(-(-2 * MANY // tiles), k // SHORTEST_CHUNK))
+    count = min(count, PARTIALS // problem.results)
+    if count < 2:
+        return 1, k
+    even = next((c for c in range(count, 2 * count) if k % c == 0), count)
+    return even, k // even
+
+
+# --- the estimate ---------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=4096)
+def choose(problem: Problem, target: Target = AVX512) -> Choice:
+    """The cheapest way. Whether lanes run along k, which bits depend on, is not the target's."""
+    best = min(_candidates(problem, AVX512), key=lambda pair: pair[0])[1]
+    if target == AVX512:
+        return best
+    same = (pair for pair in _candidates(problem, target) if pair[1].dotted == best.dotted)
+    return min(same, key=lambda pair: pair[0])[1]
+
+
+def _candidates(problem: Problem, target: Target) -> Iterator[tuple[float, Choice]]:
+    for flip in (False, True):
+        p = problem.flipped if flip else problem
+        result = RESULT + (SCATTER if flip and problem.columns > 1 else 0.0)
+        if p.left.along == p.right.along == 1:
+            for height in range(1, min(p.rows, target.sums // 4) + 1):
+                cost = _dots_cost(p, height, result, target)
+                yield cost, Choice(flip, True, height, p.lanes)
+        for pack_left, pack_right in _packings(p):
+            packing = _packing_cost(p, pack_left, pack_right)
+            for height, vectors in _tile_sizes(p, target):
+                cost = packing + _tiles_cost(p, height, vectors, result, pack_left, pack_right)
+                choice = Choice(flip, False, height, vectors * p.lanes, pack_left, pack_right)
+                yield cost, choice
+
+
+def _packings(p: Problem) -> list[tuple[bool, bool]]:
+    """Whether to pack (left, right): lanes must be neighbours, rows may be brought together."""
+    left = [False, True] if p.left.across == 1 != p.left.along else [False]
+    right = [False, True] if p.right.across == 1 or p.columns == 1 else [True]
+    return list(combinations(left, right)) if p.k else [(False, False)]
+
+
+def _tile_sizes(p: Problem, target: Target) -> Iterator[tuple[int, int]]:
+    most = min(WIDEST, -(-p.columns // p.lanes), target.sums)
+    for vectors in range(1, most + 1):
+        for height in range(1, min(TALLEST, p.rows, target.sums // vectors) + 1):
+            yield height, vectors
+
+
+def _parts(size: int, step: int) -> list[tuple[int, int]]:
+    """How many tiles of which size."""
+    return [(n, s) for n, s in ((size // step, step), (1, size % step)) if n and s]
+
+
+def _tile_count(p: Problem, height: int, width: int) -> int:
+    return math.prod(p.batch) * -(-p.rows // height) * -(-p.columns // width)
+
+
+def _evenness(tasks: int) -> float:
+    """How much longer the longest share is than the mean, for several numbers of threads."""
+    return sum(-(-tasks // t) * t / tasks for t in THREADS) / len(THREADS)
+
+
+def _tiles_cost(
+    p: Problem, height: int, vectors: int, result: float, pack_left: bool, pack_right: bool
+) -> float:
+    width = vectors * p.lanes
+    left = 0.0 if pack_left or p.left.along == 1 else _line(p, p.left, 64)
+    right = _packed_line(p, width) if pack_right else _line(p, p.right, 64 * vectors)
+    total = 0.0
+    for (m, r), (n, c) in combinations(_parts(p.rows, height), _parts(p.columns, width)):
+        v = -(-c // p.lanes)
+        step = max(r * v, r + v, LATENCY, left + right * v)
+        total += m * n * (step * p.k + TILE + result * r * v)
+    return total * math.prod(p.batch) * _evenness(_tile_count(p, height, width))
+
+
+def _packed_line(p: Problem, width: int) -> float:
+    return LINE if p.k * width * p.dtype.numpy.itemsize > NEAR else 0.0
+
+
+def _line(p: Problem, side: Side, read: int) -> float:
+    """What a line costs of an operand that lies in rows along k, ``read`` bytes of each wanted."""
+    stride = side.along * p.dtype.numpy.itemsize
+    if stride % PAGE == 0 and stride and p.k > LATENCY:
+        return ALIASED_LINE
+    return STRIDED_LINE if p.k * read > NEAR else 0.0
+
+
+def _dots_cost(p: Problem, height: int, result: float, target: Target) -> float:
+    line = LINE if p.columns * p.k * p.dtype.numpy.itemsize > NEAR else 0.0
+    total = 0.0
+    for (m, r), (n, c) in combinations(_parts(p.rows, height), _parts(p.columns, p.lanes)):
+        parts = _parts(c, dot_group(r, p.lanes, target))
+        step = sum(s * max(r * g, r + g, LATENCY, line * g) for s, g in parts)
+        total += m * n * (step * -(-p.k // p.lanes) + TILE + r * (result + RESULT * c))
+    return total * math.prod(p.batch) * _evenness(_tile_count(p, height, p.lanes))
+
+
+def _packing_cost(p: Problem, pack_left: bool, pack_right: bool) -> float:
+    cost = 0.0
+    for packs, side, size in ((pack_left, p.left, p.rows), (pack_right, p.right, p.columns)):
+        if packs:
+            shared = zip(p.batch, side.batch, strict=True)
+            elements = size * p.k * math.prod(n for n, stride in shared if stride)
+            cost += KERNEL + elements * (COPY if side.across == 1 else TURN)
+    return cost

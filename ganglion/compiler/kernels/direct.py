@@ -25,6 +25,7 @@ from ganglion.compiler.kernels.tile import (
 )
 from ganglion.compiler.kernels.weights import Weights
 from ganglion.compiler.text import BYTES, Code, Index, Reg, vector
+from ganglion.shapes import Shape
 
 TASKS = 16  # at least, where the shape gives as many
 UNROLLED = 36  # steps of a sum that are written without a loop
@@ -41,6 +42,7 @@ class Convolution:
 
     x: Layout
     weights: Weights
+    kernel: Shape
     phases: tuple[Axes, ...]
     rank: int
     mixed: int = 0
@@ -101,16 +103,15 @@ def _counts(size: int, step: int) -> Iterator[tuple[int, int]]:
 
 def direct(conv: Convolution, epilogue: Epilogue, target: Target) -> Kernel:
     """The kernel of a convolution; a task is an image or a part of one."""
-    slices = _slices(conv)
+    slices = _slices(conv, target)
     operands = (conv.x, conv.weights.packed, *epilogue.operands)
 
     def emit(code: Code, pointers: Sequence[Reg], scratch: Reg, low: Reg, high: Reg) -> None:
-        writer = _Writer(code, conv, epilogue, pointers, target)
-
         def task(i: Index) -> None:
-            n, *part = code.split(i, (conv.x.shape[0], *slices))
+            n, places, channels = code.split(i, (conv.x.shape[0], *slices))
             for axes in conv.phases:
-                writer.phase(axes, n, part, slices)
+                writer = _Phase(code, conv, axes, epilogue, pointers, target)
+                writer.write(n, (places, slices[0]), (channels, slices[1]))
 
         code.loop(low, high, 1, (), task)
 
@@ -122,18 +123,187 @@ def direct(conv: Convolution, epilogue: Epilogue, target: Target) -> Kernel:
     )  # fmt: skip
 
 
-def _slices(conv: Convolution) -> tuple[int, int]:
+def _slices(conv: Convolution, target: Target) -> tuple[int, int]:
     """Into how many parts the places and the channels of an image are cut."""
-    places = min(max(axes[0].count, axes[1].count) for axes in conv.phases)
-    places = min(places, -(-TASKS // conv.x.shape[0]))
-    channels = conv.weights.groups if conv.weights.groups > 1 else conv.weights.vectors
-    return places, min(channels, -(-TASKS // (conv.x.shape[0] * places)))
+    images, weights = conv.x.shape[0], conv.weights
+    tiles = [rectangle_of(axes, weights, target) for axes in conv.phases]
+    rows = min(_rows(axes, t)[1] for axes, t in zip(conv.phases, tiles, strict=True))
+    rows = min(rows, -(-TASKS // images))
+    most = min(-(-weights.channels // (t[2] * weights.lanes)) for t in tiles)
+    channels = weights.groups if weights.groups > 1 else most
+    return rows, min(channels, -(-TASKS // (images * rows)))
+
+
+def rectangle_of(axes: Axes, weights: Weights, target: Target) -> tuple[int, int, int]:
+    """The tile for a part of the result."""
+    return rectangle(
+        axes[1].count, axes[2].count, weights.channels, weights.lanes, most_sums(target)
+    )
+
+
+def _rows(axes: Axes, tile: tuple[int, int, int]) -> tuple[int, int]:
+    """The first dimension with several blocks, and how many it has."""
+    counts = [-(-a.count // step) for a, step in zip(axes, (1, *tile[:2]), strict=True)]
+    return next(((d, n) for d, n in enumerate(counts) if n > 1), (0, 1))
 
 
 @dataclass
-class _Writer:
+class _Phase:
+    """One part of the result being written."""
+
     code: Code
     conv: Convolution
+    axes: Axes
     epilogue: Epilogue
     pointers: Sequence[Reg]
     target: Target
+
+    def write(self, n: Index, places: tuple[Index, int], channels: tuple[Index, int]) -> None:
+        """The part of an image that belongs to a task; shares are (which, of how many)."""
+        w, tile = self.conv.weights, rectangle_of(self.axes, self.conv.weights, self.target)
+        steps = (1, tile[2] * w.lanes, 1, *tile[:2])
+        sizes = (w.groups, w.channels, *[axis.count for axis in self.axes])
+        shares = {2 + _rows(self.axes, tile)[0]: places, int(w.groups == 1): channels}
+        blocks = []
+        for i, (size, step) in enumerate(zip(sizes, steps, strict=True)):
+            part, parts = shares.get(i, (0, 1))
+            blocks.append((size, step, share(self.code, part, -(-size // step), parts)))
+        self._over(n, blocks, [])
+
+    def _over(
+        self, n: Index, blocks: Sequence[tuple[int, int, tuple[Index, Index]]],
+        found: list[tuple[Index, int]],
+    ) -> None:  # fmt: skip
+        if not blocks:
+            self._tile(n, *found)
+            return
+        size, step, bounds = blocks[0]
+        each_block(
+            self.code, size, step,
+            lambda at, length: self._over(n, blocks[1:], [*found, (at, length)]), bounds,
+        )  # fmt: skip
+
+    def _tile(
+        self, n: Index, group: tuple[Index, int], channel: tuple[Index, int],
+        *places: tuple[Index, int],
+    ) -> None:  # fmt: skip
+        code, weights = self.code, self.conv.weights
+        (_, high), (_, wide) = places[1:]
+        pixels = [(i, j) for i in range(high) for j in range(wide)]
+        at = [place for place, _ in places]
+        sums = self._sums(n, group[0], channel, at, pixels)
+        starts = [code.add(code.mul(i, a.step), a.start) for i, a in zip(at, self.axes, strict=True)]
+        base = n, code.dot((group[0], channel[0]), (weights.channels, 1)), *starts
+        steps = [axis.step for axis in self.axes]
+        offsets = [(0, 0, 0, i * steps[1], j * steps[2]) for i, j in pixels]
+        rank = self.conv.rank
+        found = Tile(
+            narrowed(base, rank), [narrowed(o, rank) for o in offsets], 1, channel[1], sums
+        )
+        self.epilogue.emit(code, self.pointers[2:], found)
+
+    def _sums(
+        self, n: Index, group: Index, channel: tuple[Index, int], at: Sequence[Index],
+        pixels: Sequence[tuple[int, int]],
+    ) -> Registers:  # fmt: skip
+        """The sums of a tile: of ``pixels`` from ``at`` on, for (first channel, how many)."""
+        code, x, weights = self.code, self.conv.x, self.conv.weights
+        vectors = -(-channel[1] // weights.lanes)
+        initial = zeros(len(pixels), vectors, vector(x.stored, weights.lanes))
+        if not all(axis.taps for axis in self.axes):
+            return initial
+        first = code.mul(group, weights.inner)
+        if self.conv.mixed:
+            first = code.mul(code.divmod(channel[0], self.conv.mixed)[0], weights.inner)
+        place = code.dot((n, first), x.strides[:2], x.offset)
+        for i, axis, stride in zip(at, self.axes, x.strides[2:], strict=True):
+            place = code.dot((i, axis.offset), (axis.move * stride, stride), place)
+        which, _ = code.divmod(channel[0], weights.lanes)
+        packed = code.dot((group, which), weights.packed.strides[:2])
+        rows = [
+            i * self.axes[1].move * x.strides[3] + j * self.axes[2].move * x.strides[4]
+            for i, j in pixels
+        ]
+        source = code.at_index(self.pointers[0], place, x.stored)
+        panel = code.at_index(self.pointers[1], packed, x.stored)
+        return self._over_taps(0, (source, panel), rows, channel[1], initial)
+
+    def _over_taps(
+        self, dim: int, sources: tuple[Reg, Reg], rows: Sequence[int], columns: int, sums: Registers
+    ) -> Registers:
+        """Add the products of all taps from spatial dimension ``dim`` on."""
+        code, weights, element = self.code, self.conv.weights, self.conv.x.stored
+        if dim == len(self.axes):
+            return self._inner(sources, rows, columns, weights.inner, sums)
+        axis, stride = self.axes[dim], self.conv.x.strides[2 + dim]
+        step = math.prod(self.conv.kernel[dim + 1 :]) * weights.inner * weights.lanes
+        if dim == len(self.axes) - 1 and self._runs(axis):
+            return self._inner(sources, rows, columns, axis.taps * weights.inner, sums)
+
+        def once(t: Index, sums: Registers) -> Registers:
+            here = code.at_index(sources[0], code.mul(t, axis.spacing * stride), element)
+            which = code.add(code.mul(t, axis.skip), axis.first)
+            there = code.at_index(sources[1], code.mul(which, step), element)
+            return self._over_taps(dim + 1, (here, there), rows, columns, sums)
+
+        unroll = axis.taps if self._is_short() else 1
+        return summed(code, axis.taps, sums, once, unroll=unroll)
+
+    def _is_short(self) -> bool:
+        steps = math.prod(axis.taps for axis in self.axes) * self.conv.weights.inner
+        return steps <= UNROLLED
+
+    def _runs(self, axis: Axis) -> bool:
+        """Whether taps and inner channels follow each other in both operands."""
+        x, inner = self.conv.x, self.conv.weights.inner
+        dense = x.strides[1] == 1 and x.strides[4] == inner
+        return not self.conv.mixed and dense and axis.spacing == axis.skip == 1 and not axis.first
+
+    def _inner(
+        self, sources: tuple[Reg, Reg], rows: Sequence[int], columns: int, k: int, sums: Registers
+    ) -> Registers:
+        """Add the products of ``k`` channels that follow each other."""
+        if self.conv.mixed:
+            return self._own_channels(sources, rows, columns, sums)
+        weights, element = self.conv.weights, self.conv.x.stored
+        vectors = range(0, len(sums[0]) * weights.vector, weights.vector)
+        unroll = k if self._is_short() else min(k, 2 if len(sums) * len(vectors) > 12 else 4)
+        return tile(
+            self.code, rows, vectors, k, sources[0], self.conv.x.strides[1], sources[1],
+            weights.lanes, initial=sums, element=element, lanes=weights.lanes, unroll=unroll,
+        )  # fmt: skip
+
+    def _own_channels(
+        self, sources: tuple[Reg, Reg], rows: Sequence[int], columns: int, sums: Registers
+    ) -> Registers:
+        """Add the products of each lane with the inner channels of its own group."""
+        code, weights, mixed = self.code, self.conv.weights, self.conv.mixed
+        lanes, inner, element = weights.lanes, weights.inner, self.conv.x.stored
+        type, result = vector(element, lanes), [list(row) for row in sums]
+        for v in range(len(sums[0])):
+            channels = own_channels(lanes, mixed, inner)
+            skipped, count = v * lanes // mixed * inner, columns // mixed * inner
+            for r, row in enumerate(rows):
+                place = code.at_index(sources[0], row + skipped, element)
+                loaded = [
+                    load_lanes(code, code.at_index(place, i, element), type, count - skipped - i)
+                    for i in range(0, 1 + max(channels[-1]), lanes)
+                ]
+                for k, picks in enumerate(channels):
+                    x = picked(code, loaded, picks)
+                    at = code.at_index(sources[1], v * weights.vector + k * lanes, element)
+                    w = code.load(at, type)
+                    result[r][v] = multiply_add(code, x, w, result[r][v])
+        return result
+
+
+def own_channels(lanes: int, mixed: int, inner: int) -> list[list[int]]:
+    """For each inner channel, where each lane finds it among the channels of a vector's groups."""
+    return [[i // mixed * inner + k for i in range(lanes)] for k in range(inner)]
+
+
+def picked(code: Code, loaded: Sequence[Reg], picks: Sequence[int]) -> Reg:
+    """Lanes picked from one or two vectors."""
+    if len(loaded) == 1 and list(picks) == list(range(len(picks))):
+        return loaded[0]
+    return code.shuffle(loaded[0], loaded[1] if len(loaded) > 1 else None, picks)

@@ -45,7 +45,7 @@ _FORMATS = {
 
 
 def exp(code: Code, x: Reg) -> Reg:
-    """e to the x; 0 where that is less than the least normal number, for x up to 88 (709)."""
+    """The exponential function; 0 where that is less than the least normal number, for x up to 88 (709)."""
     form = _FORMATS[x.element]
     shifted, tail = _reduced(code, x)
     power = _times_power(code, code.fadd(tail, const(1, x.type)), shifted)
@@ -125,7 +125,7 @@ def _polynomial(code: Code, x: Reg, coefficients: tuple[float, ...]) -> Reg:
 
 
 def _times_power(code: Code, x: Reg, shifted: Reg) -> Reg:
-    """x * 2**n, where the result is a normal number."""
+    """``x * 2**n``, where the result is a normal number."""
     form = _FORMATS[x.element]
     n = code.convert("bitcast", shifted, form.integer)
     exponent = code.op("shl", n, const(form.mantissa, n.type))

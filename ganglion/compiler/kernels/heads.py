@@ -7,6 +7,7 @@ rows without gaps. All of it stands in a thread's scratch.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -197,13 +198,13 @@ class Heads:
         element = self.it.element
         return self.code.at_index(self.code.at_index(self.scratch, start, element), index, element)
 
-    def lanes(self, name: str, row: Index, column: int) -> Reg:
-        """A vector along a row; zeros after its end."""
+    def lanes(self, name: str, row: Index, column: Index, count: int = 1 << 30) -> Reg:
+        """A vector along a row, of ``count`` elements or up to the row's end; zeros after them."""
         layout = self.named[name][1]
-        count = min(layout.shape[-1] - column, self.it.lanes)
-        return load_strided(
-            self.code, self.at(name, row, column), self.type, layout.strides[-1], count
-        )
+        if isinstance(column, int):
+            count = min(layout.shape[-1] - column, count)
+        pointer, step = self.at(name, row, column), layout.strides[-1]
+        return load_strided(self.code, pointer, self.type, step, min(count, self.it.lanes))
 
     def put(self, value: Reg, name: str, row: Index, column: int) -> None:
         """A vector into a row."""
@@ -279,19 +280,22 @@ class Heads:
         """``count`` rows, missing ones being zeros, into half a panel or a whole one."""
         code, lanes, panel = self.code, self.it.lanes, self.it.panel
         columns = self.named[name][1].shape[-1]
-        half, inside = code.divmod(self.minus(row, low), panel)
-        to = self.place(start, code.add(code.mul(half, panel * columns), inside))
+        group, inside = code.divmod(self.minus(row, low), panel)
+        to = self.place(start, code.add(code.mul(group, panel * columns), inside))
         times, zero = const(factor, self.type), const(0, self.type)
 
-        def square(column: int) -> None:
-            block = [self.lanes(name, code.add(row, i), column) for i in range(count)]
+        def square(column: Index, wide: int = lanes) -> None:
+            block = [self.lanes(name, code.add(row, i), column, lanes) for i in range(count)]
             turned = transpose(code, [*block, *[zero] * (lanes - count)])
-            for i, value in enumerate(turned[: columns - column]):
+            for i, value in enumerate(turned[:wide]):
                 scaled = code.fmul(value, times) if factor != 1 else value
-                code.store(scaled, code.at_index(to, (column + i) * panel, self.it.element))
+                place = code.mul(code.add(column, i), panel)
+                code.store(scaled, code.at_index(to, place, self.it.element))
 
-        for column in range(0, columns, lanes):
-            square(column)
+        whole = columns - columns % lanes
+        code.guarded_loop(0, whole, lanes, square)
+        if whole < columns:
+            square(whole, columns - whole)
 
     # --- scores ---------------------------------------------------------------------------------
 
@@ -433,8 +437,8 @@ def groups(columns: int, lanes: int, most: int) -> list[tuple[int, int]]:
     """Whole vectors that cover columns, in even groups: (first column, vectors)."""
     vectors = -(-columns // lanes)
     count = -(-vectors // most)
-    cuts = [vectors * i // count for i in range(count + 1)]
-    return [(a * lanes, b - a) for a, b in zip(cuts, cuts[1:], strict=False)]
+    cuts = [vectors * i // count for i in range(count + 1)] if count else []
+    return [(a * lanes, b - a) for a, b in itertools.pairwise(cuts)]
 
 
 def evenly(code: Code, i: Index, count: int) -> Index:
@@ -451,7 +455,7 @@ def chunk_rows(it: Problem, most: int) -> int:
     """Query rows in a task: whole tiles, and few enough when there are few heads."""
     wanted = -(-TASKS // max(it.heads, 1))
     even = max(-(-it.queries // wanted), 4 * it.rows)
-    return padded(min(even, most, it.queries), it.rows)
+    return padded(max(min(even, most, it.queries), 1), it.rows)
 
 
 def kernel_of(
