@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from ganglion.ops.softmax import *
     from ganglion.ops.sort import *
     from ganglion.ops.special import *
+    from ganglion.ops.stacked import *
     from ganglion.ops.subscript import *
     from ganglion.ops.unary import *
     from ganglion.ops.views import *
@@ -172,6 +173,9 @@ _PUBLIC = {
     """,
     "ops.sort": """
         argsort kthvalue median mode msort nanmedian nanquantile quantile sort topk
+    """,
+    "ops.stacked": """
+        gru gru_cell lstm lstm_cell rnn_relu rnn_relu_cell rnn_tanh rnn_tanh_cell
     """,
     "ops.special": """
         arctan2 atan2 copysign heaviside hypot logaddexp logaddexp2 logit nan_to_num nextafter sinc

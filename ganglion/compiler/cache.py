@@ -82,15 +82,11 @@ def _read(path: Path) -> bytes | None:
 
 def _write(path: Path, image: bytes) -> None:
     """Store an object; a full disk or a lost folder only means that it is not stored."""
-    temporary = None
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            temporary = file.name
+    with contextlib.suppress(OSError):
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent)
+        with os.fdopen(descriptor, "wb") as file:
             file.write(_checksum(image) + image)
-        os.replace(temporary, path)
-    except OSError:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
+        Path(temporary).replace(path)
 
 
 def _checksum(image: bytes) -> bytes:
@@ -98,7 +94,7 @@ def _checksum(image: bytes) -> bytes:
 
 
 def _trim(folder: Path, cap: int) -> None:
-    """Remove the files used longest ago, once all together exceed the cap."""
+    """Remove the files used longest ago, and what killed writers left, once all exceed the cap."""
     files = []
     for path in folder.iterdir():
         with contextlib.suppress(OSError):  # another process may have removed it

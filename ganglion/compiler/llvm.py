@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import os
 import struct
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final, NamedTuple
 
 from ganglion.compiler.target import Target, host
@@ -39,6 +41,13 @@ def version() -> str:
     return f"LLVM {number} llvmlite {llvmlite} O{CODEGEN_LEVEL} {' '.join(PASSES)}"
 
 
+# A child forked while another thread is inside LLVM would find it locked for ever.
+_forking = threading.RLock()
+os.register_at_fork(
+    before=_forking.acquire, after_in_parent=_forking.release, after_in_child=_forking.release
+)
+
+
 # --- compiling ----------------------------------------------------------------------------------
 
 
@@ -49,23 +58,30 @@ def compile_text(text: str, target: Target) -> bytes:
 
     Errors: `GraphError` with LLVM's words when the text is not a correct module.
     """
-    module, machine = _prepare(text, target)
-    return _emit_object(machine, module)
+    return compile_all([text], target)[0]
 
 
 def compile_all(texts: Sequence[str], target: Target) -> list[bytes]:
     """The objects of several modules, compiled abreast."""
-    workers = min(len(texts), flags.num_threads)
-    if workers < 2:
-        return [compile_text(text, target) for text in texts]
-    with ThreadPoolExecutor(workers) as threads:
-        return list(threads.map(compile_text, texts, itertools.repeat(target)))
+    jobs = [partial(_compile, text, target) for text in texts]
+    workers = min(len(jobs), flags.num_threads)
+    with _forking:
+        if workers < 2:
+            return [job() for job in jobs]
+        with ThreadPoolExecutor(workers) as threads:
+            return list(threads.map(lambda job: job(), jobs))
+
+
+def _compile(text: str, target: Target) -> bytes:
+    module, machine = _prepare(text, target)
+    return _emit_object(machine, module)
 
 
 def emit_assembly(text: str, target: Target) -> str:
     """The assembly of one module, for any target of the table; for reading and for tests."""
-    module, machine = _prepare(text, target)
-    return str(machine.emit_assembly(module))
+    with _forking:
+        module, machine = _prepare(text, target)
+        return str(machine.emit_assembly(module))
 
 
 def _prepare(text: str, target: Target) -> tuple[Any, Any]:
@@ -166,7 +182,8 @@ def load(objects: Sequence[bytes]) -> Library:
 
     Errors: `GraphError` when they call a function that none of them defines.
     """
-    return Library(objects)
+    with _forking:
+        return Library(objects)
 
 
 _numbers = itertools.count()

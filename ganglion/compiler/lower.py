@@ -108,6 +108,7 @@ class Lowered:
     graph: Graph
     work: list[Work]
     sources: dict[Value, Source]
+    users: dict[Node, list[Node]]
 
 
 def lower(graph: Graph) -> Lowered:
@@ -174,7 +175,7 @@ class _Lowering:
                 self._constant(node)
             else:
                 self._op(node)
-        return Lowered(self.graph, self.work, self.sources)
+        return Lowered(self.graph, self.work, self.sources, self.users)
 
     # --- leaves and calls ---------------------------------------------------------------------
 

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from ganglion.compiler.fuse import Group, fuse, same_element
-from ganglion.compiler.kernel import Epilogue, Kernel, Layout, Tile, packed
+from ganglion.compiler.kernel import Epilogue, Kernel, Layout, Tile
+from ganglion.compiler.layout import choose_layouts
 from ganglion.compiler.loops import Memory, Spelling, nest_kernel
 from ganglion.compiler.lower import Call, Lowered, Part, Statement, Stored, loads, lower, replaced
 from ganglion.compiler.nest import Nest, Step, arrange, inside_loads, passes
@@ -98,7 +99,7 @@ class _Planner:
         self.lowered: Lowered = lower(graph)
         self.results: list[tuple[str, int, Stored]] = []
         self._copy_results()
-        self.layouts = self._layouts()
+        self.layouts = choose_layouts(self.lowered, {v for _, _, v in self.results})
         self.groups = fuse(self.lowered.work, self.layouts)
         self.buffers: dict[Stored, Buffer] = {}
         self.constants: list[Array] = []
@@ -139,21 +140,6 @@ class _Planner:
         return part
 
     # --- memory -------------------------------------------------------------------------------
-
-    def _layouts(self) -> dict[Stored, Layout]:
-        found: dict[Stored, Layout] = {}
-        for value in (*self.graph.inputs, *self.graph.states):
-            found[value] = packed(value.dtype, value.shape)
-        for node in self.graph.topological():
-            if node.op_name == "const":
-                found[node.values[0]] = packed(node.values[0].dtype, node.values[0].shape)
-        for work in self.lowered.work:
-            values: Sequence[Stored] = (
-                [work.value] if isinstance(work, Statement) else work.node.values
-            )
-            for value in values:
-                found[value] = packed(value.dtype, value.shape)
-        return found
 
     def _leaves(self) -> None:
         for i, value in enumerate(self.graph.inputs):

@@ -23,12 +23,13 @@ import threading
 import time
 from collections.abc import Callable
 from ctypes import c_int32, c_int64, c_void_p
+from functools import cache
 from typing import Any, Final
 
 from ganglion.blas import get_num_threads
 from ganglion.compiler import team
 from ganglion.compiler.cache import objects
-from ganglion.compiler.llvm import load
+from ganglion.compiler.llvm import Library, load
 from ganglion.compiler.memory import allocate
 from ganglion.compiler.pace import Pace
 from ganglion.compiler.target import host
@@ -51,12 +52,11 @@ class Pool:
     """A team of threads, of which the first is whoever calls `run`."""
 
     def __init__(self, *, futex: bool = sys.platform == "linux") -> None:
-        target = host()
-        self.library = load(objects([team.code(target, futex=futex)], target))
+        self.library = _native(futex)
         block = allocate(team.SIZE)
         self.address = int(block.ctypes.data)
-        self.control = team.Control.from_buffer(block)
-        self.boxes = (team.Box * team.MOST).from_buffer(block, ctypes.sizeof(team.Control))
+        self.control = team.Control.from_buffer(block.data)
+        self.boxes = (team.Box * team.MOST).from_buffer(block.data, ctypes.sizeof(team.Control))
         self.workers: list[threading.Thread] = []
         self.open = True
 
@@ -168,6 +168,12 @@ class Pool:
         self.workers.clear()
 
 
+@cache
+def _native(futex: bool) -> Library:
+    """The pool's code, compiled and loaded once; a forked child uses it too."""
+    return load(objects([team.code(host(), futex=futex)], host()))
+
+
 def _leave_signals_to_others() -> None:
     """Python's handlers run in the main thread: its sleep must end, not a worker's."""
     faults = {getattr(signal, name) for name in _FAULTS if hasattr(signal, name)}
@@ -183,22 +189,20 @@ _lock = threading.RLock()
 def run(
     function: int, argument: int, *, threads: int | None = None, hold_gil: bool = False
 ) -> None:
-    """Call a native function on all threads; `threads` is `get_num_threads()` unless given.
+    """Call ``void function(ptr argument, i64 thread, i64 threads, ptr control)`` on all threads.
 
-    Args:
-        function: address of ``void f(ptr argument, i64 thread, i64 threads, ptr control)``.
-        argument: address handed to it.
-        hold_gil: for short functions. To release the GIL and have it back may take milliseconds
-            when another Python thread is busy; to hold it stops all others for that long.
+    `function` and `argument` are addresses; `threads` is `get_num_threads()` unless given.
+    `hold_gil` is for short functions: to release the GIL and have it back takes milliseconds when
+    another Python thread is busy, to hold it stops all other Python threads meanwhile.
     """
     pool = _pool or _started()
     pool.run(function, argument, threads or get_num_threads(), hold_gil=hold_gil)
 
 
 class Step:
-    """A native function that is called again and again, on as many threads as serve it best.
+    """A native function that is run again and again, on as many threads as serve it best.
 
-    Args: as for `run`. Whoever owns the code keeps it while the step lives.
+    `function` and `hold_gil` are those of `run`; the owner of the code keeps it meanwhile.
     """
 
     def __init__(self, function: int, *, hold_gil: bool) -> None:
@@ -211,9 +215,7 @@ class Step:
         pace = self.pace
         most = get_num_threads()
         threads = most >> pace.level or 1
-        if pool.run(
-            self.function, argument, threads, hold_gil=self.hold_gil, record=pace.address
-        ):
+        if pool.run(self.function, argument, threads, hold_gil=self.hold_gil, record=pace.address):
             pace.decide(most)
 
 
@@ -228,8 +230,13 @@ def _started() -> Pool:
     with _lock:
         if _pool is None:
             _pool = Pool()
-            atexit.register(_pool.close)
         return _pool
+
+
+@atexit.register
+def _close() -> None:
+    if _pool:
+        _pool.close()
 
 
 class _Fork:

@@ -26,12 +26,14 @@ class Template:
     ``finish(node, operands, epilogue, shape)``: the plan of a node with one result, whose tiles
     the epilogue receives, by indexes of ``shape(node)``.
     ``store(node, operands, results)``: the plan of a node that stores all its results.
+    ``images(node)``: the operands and results that are images, best stored with channels last.
     """
 
     applies: Callable[[Node], bool]
     finish: Callable[[Node, Sequence[Layout], Epilogue], Plan] | None = None
     shape: Callable[[Node], Shape] = lambda node: node.outputs[0].shape
     store: Callable[[Node, Sequence[Layout | None], Sequence[Layout]], Plan] | None = None
+    images: Callable[[Node], Sequence[Value]] = lambda node: ()
 
 
 def template(node: Node) -> Template | None:

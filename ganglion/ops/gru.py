@@ -50,7 +50,7 @@ def _gru_array(
     b_hh: Array | None,
     reverse: bool,
 ) -> tuple[Array, Array]:
-    steps, batch, hidden = len(x), *h.shape
+    steps, (batch, hidden) = len(x), h.shape
     entered, turned = projected(x, w_ih, b_ih), np.ascontiguousarray(w_hh.T)
     y = np.empty((steps, batch, hidden), x.dtype)
     gates = np.empty((steps, batch, 4 * hidden), x.dtype)

@@ -216,7 +216,7 @@ class Steps:
     """A plan being written: the caller's operands, the epilogue's, then temporaries."""
 
     def __init__(self, operands: int, epilogue: Epilogue) -> None:
-        self.given = operands
+        self.given, self.end = operands, epilogue
         self.epilogue = tuple(range(operands, operands + len(epilogue.operands)))
         self.temporaries: list[Layout] = []
         self.steps: list[tuple[Kernel, tuple[int, ...]]] = []

@@ -124,12 +124,8 @@ def pose(a: Layout, b: Layout, result_shape: Shape) -> Problem:
     batch = [i for i in batch if i != row]
     column = rank - 1 if n > 1 else _largest(batch, result_shape, a.strides, rank - 1)
     batch = [i for i in batch if i != column]
-    left = Side(
-        0, a.offset, tuple(a.strides[i] for i in batch), a.strides[row], a.strides[-1]
-    )
-    right = Side(
-        1, b.offset, tuple(b.strides[i] for i in batch), b.strides[column], b.strides[-2]
-    )
+    left = Side(0, a.offset, tuple(a.strides[i] for i in batch), a.strides[row], a.strides[-1])
+    right = Side(1, b.offset, tuple(b.strides[i] for i in batch), b.strides[column], b.strides[-2])
     return Problem(
         a.dtype, tuple(sizes[i] for i in batch), result_shape[row], result_shape[column],
         a.shape[-1], left, right, (*batch, row, column), rank,

@@ -283,16 +283,16 @@ class _Phase:
         for v in range(len(sums[0])):
             channels = own_channels(lanes, mixed, inner)
             skipped, count = v * lanes // mixed * inner, columns // mixed * inner
+            panel = code.at_index(sources[1], v * weights.vector, element)
+            ws = [code.load(code.at_index(panel, k * lanes, element), type) for k in range(inner)]
             for r, row in enumerate(rows):
                 place = code.at_index(sources[0], row + skipped, element)
                 loaded = [
                     load_lanes(code, code.at_index(place, i, element), type, count - skipped - i)
                     for i in range(0, 1 + max(channels[-1]), lanes)
                 ]
-                for k, picks in enumerate(channels):
+                for picks, w in zip(channels, ws, strict=True):
                     x = picked(code, loaded, picks)
-                    at = code.at_index(sources[1], v * weights.vector + k * lanes, element)
-                    w = code.load(at, type)
                     result[r][v] = multiply_add(code, x, w, result[r][v])
         return result
 

@@ -25,7 +25,9 @@ from ganglion.compiler.kernels.tile import (
     dots,
     load_lanes,
     natural_lanes,
+    summed,
     tile,
+    zeros,
 )
 from ganglion.compiler.text import Code, Index, Reg, vector
 from ganglion.shapes import Shape
@@ -104,7 +106,8 @@ class _Builder:
         )
         target, copies = panels(source, width)
         place = self.temporary(target)
-        self.steps += [(kernel, (number, place)) for kernel in copies]
+        for kernel in copies:
+            self.steps.append((replace(kernel, operands=(layout, target)), (number, place)))
         places[side.operand] = place, target
         batch = [0] * len(side.batch)
         for i, stride in zip(own, target.strides, strict=False):
@@ -118,15 +121,11 @@ class _Builder:
         rest = problem.k - count * length
         partials = packed(problem.dtype, (count + bool(rest), *shape))
         number = self.temporary(partials)
-        several = replace(partials, shape=(count, *shape), size=partials.elements)
-        self.multiply(_chunked(problem, 0, count, length), stored(several), (number,))
+        self.multiply(_chunked(problem, 0, count, length), stored(partials), (number,))
         if rest:
-            last = replace(
-                several, shape=(1, *shape), offset=count * partials.strides[0]
-            )
-            self.multiply(
-                _chunked(problem, count * length, 1, rest), stored(last), (number,)
-            )
+            at_end = stored(replace(partials, offset=count * partials.strides[0]))
+            last = replace(at_end, operands=(partials,))
+            self.multiply(_chunked(problem, count * length, 1, rest), last, (number,))
         self.steps.append((_chunk_sum(partials, epilogue), (number, *self.results)))
 
 
@@ -259,7 +258,32 @@ def _dots(
 def _chunk_sum(partials: Layout, epilogue: Epilogue) -> Kernel:
     """The sum over the first dimension, in order."""
     count, *shape = partials.shape
+    stride, *strides = partials.strides
     element, lanes = partials.stored, natural_lanes(partials.stored)
-    wide = [i for i, size in enumerate(shape) if size > 1]
-    dims = ([-1, -1] + wide)[-max(2, len(wide)) :] if len(wide) < 2 else wide
-    raise NotImplementedError
+    *dims, row, column = range(len(shape))
+    row, column = (row, column) if shape[column] > 1 else (column, row)
+    vectors = min(4, -(-shape[column] // lanes))
+    frame = _frame(
+        [shape[i] for i in dims],
+        Axis(shape[row], min(shape[row], 16 // vectors)),
+        Axis(shape[column], vectors * lanes),
+        (*dims, row, column), len(shape), TASKS,
+    )  # fmt: skip
+
+    def compute(code: Code, pointers: Sequence[Reg], spot: Spot) -> Registers:
+        starts = spot.starts(code, frame.grid.axes)
+        first = code.dot(starts, [strides[i] for i in frame.dims])
+
+        def once(at: Index, sums: Registers) -> Registers:
+            start = code.at_index(pointers[0], code.add(first, code.mul(at, stride)), element)
+
+            def more(r: int, v: int, s: Reg) -> Reg:
+                place = code.at_index(start, r * strides[row] + v * lanes, element)
+                return add(code, s, load_lanes(code, place, s.type, spot.sizes[-1] - v * lanes))
+
+            return [[more(r, v, s) for v, s in enumerate(line)] for r, line in enumerate(sums)]
+
+        type, wide = vector(element, lanes), -(-spot.sizes[-1] // lanes)
+        return summed(code, count, zeros(spot.sizes[-2], wide, type), once)
+
+    return _kernel("sum of chunks", partials, (partials,), frame, epilogue, compute, partials.numel)

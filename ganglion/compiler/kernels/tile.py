@@ -50,6 +50,11 @@ def multiply_add(code: Code, x: Reg, y: Reg, z: Reg) -> Reg:
     return code.op("add", code.op("mul", x, y), z)
 
 
+def add(code: Code, x: Reg, y: Reg) -> Reg:
+    """``x + y``, floats or integers."""
+    return code.op("fadd" if is_float(x.type) else "add", x, y)
+
+
 def zeros(rows: int, vectors: int, type: str) -> Registers:
     """A tile of nothing yet."""
     return [[const(0, type)] * vectors for _ in range(rows)]
@@ -167,13 +172,17 @@ def dots(
     """
     lanes = lanes or natural_lanes(element)
     type = vector(element, lanes)
-    # As many columns at a time, a power of two, as leave the sums in registers.
-    group = 1 << (max(1, min(lanes, target.sums // len(rows))).bit_length() - 1)
+    group = dot_group(len(rows), lanes, target)
     groups = []
     for first in range(0, len(columns), group):
         sums = _dot_sums(code, rows, columns[first : first + group], k, a, b, type)
         groups.append([_merged(code, row, group, lanes) for row in sums])
     return [_merged(code, row, lanes // group, lanes // group) for row in zip(*groups, strict=True)]
+
+
+def dot_group(rows: int, lanes: int, target: Target) -> int:
+    """As many columns at a time, a power of two, as leave the sums of ``dots`` in registers."""
+    return 1 << (max(1, min(lanes, target.sums // rows)).bit_length() - 1)
 
 
 def _dot_sums(
@@ -215,10 +224,9 @@ def _merged(code: Code, sums: Sequence[Reg], count: int, width: int) -> Reg:
 
 def _pair(code: Code, x: Reg, y: Reg, width: int, lanes: int) -> Reg:
     """Halves of all blocks of ``width`` lanes added, those of x before those of y."""
-    add = code.fadd if is_float(x.type) else lambda p, q: code.op("add", p, q)
     lower = [i for i in range(2 * lanes) if i % width < width // 2]
     upper = [i + width // 2 for i in lower]
-    return add(code.shuffle(x, y, lower), code.shuffle(x, y, upper))
+    return add(code, code.shuffle(x, y, lower), code.shuffle(x, y, upper))
 
 
 def transpose(code: Code, registers: Sequence[Reg]) -> list[Reg]:

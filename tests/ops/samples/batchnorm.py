@@ -16,12 +16,6 @@ def moments(dtype=None):
     return channels(grad=False, dtype=dtype), t(2, low=0.5, high=2, grad=False, dtype=dtype)
 
 
-def differentiated(lib, x, w):
-    """Through the batch's moments as well: a gradient of a gradient."""
-    y = lib.nn.functional.batch_norm(x, None, None, w, training=True)
-    return lib.autograd.grad((y * y * y).sum(), [x, w], create_graph=True)
-
-
 SAMPLES = [
     Sample(NORM, IMAGES, None, None, training=True),
     Sample(NORM, IMAGES, None, None, channels(), channels(), training=True),
@@ -34,13 +28,11 @@ SAMPLES = [
     Sample(NORM, t(3, 2, 5), *moments(), channels(), channels(), training=True),
     Sample(NORM, t(2, 2, 2, 3, 2), *moments(), channels(), channels(), training=True),
     Sample(NORM, t(1, 2, 2), *moments(), training=True, dtypes=SINGLES),
-    Sample(NORM, t(2, 2, low=9, high=9.01), *moments(), training=True, dtypes=SINGLES),
     Sample(NORM, IMAGES, *moments(), channels(), channels()),
     Sample(NORM, IMAGES, *moments(), eps=0.0),
     Sample(NORM, t(5, 2), *moments(), channels(), eps=0.1),
     Sample(NORM, t(3, 2, 5), *moments(), None, channels()),
     Sample(NORM, t(0, 2, 3), *moments(), channels(), channels()),
-    Sample(differentiated, IMAGES, channels(), dtypes=SINGLES, tolerance=50),
     Sample(
         NORM, IMAGES, *moments("float32"), channels(dtype="float32"), channels(dtype="float32"),
         training=True, dtypes=HALVES,

@@ -12,7 +12,6 @@ TO_MAX1, TO_MAX2, TO_MAX3 = (f"{F}.adaptive_max_pool{n}d" for n in (1, 2, 3))
 TO_AVG1, TO_AVG2, TO_AVG3 = (f"{F}.adaptive_avg_pool{n}d" for n in (1, 2, 3))
 
 
-
 def d(*shape):
     """Distinct values: no ties, which have no gradient."""
     return t(*shape, distinct=True)

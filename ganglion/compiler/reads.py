@@ -1,0 +1,257 @@
+"""What the functions entered while tracing read from and store in Python's own objects.
+
+A trace runs ordinary Python once: a flag read from a module, a number from a closure, an option
+from a global all become part of the graph. ``Reads`` notes each of them with its place, by looking
+at every function that is entered (see ``ganglion.compiler.plans``).
+"""
+
+from __future__ import annotations
+
+import sys
+import sysconfig
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from operator import eq, getitem
+from pathlib import Path
+from types import (
+    BuiltinFunctionType,
+    CodeType,
+    FrameType,
+    FunctionType,
+    MemberDescriptorType,
+    MethodType,
+    ModuleType,
+)
+from typing import Any, Final
+
+import numpy as np
+
+from ganglion.compiler.guards import MISSING, Get, Guards, Place, plain
+from ganglion.compiler.numbers import Lifted
+from ganglion.compiler.plans import Chain, Plan, Store, argument_names, plan
+from ganglion.tensor import Tensor
+
+_CODE: Final = (FunctionType, BuiltinFunctionType, MethodType, ModuleType, type)
+_CONTAINERS: Final = (list, dict, tuple, set, frozenset)
+_LARGE: Final = 256  # elements from which the parts of a mixed container are not looked into
+_DEEP: Final = 3
+
+_PACKAGE: Final = str(Path(__file__).parents[1])
+_OURS: Final = tuple(f"{_PACKAGE}/{part}/" for part in ("nn", "models", "train"))
+_LIBRARIES: Final = (
+    _PACKAGE + "/",
+    sysconfig.get_path("stdlib") + "/",
+    str(Path(np.__file__).parent) + "/",
+    "<frozen",
+)
+
+
+class Reads:
+    """Notes what a traced function relies on and what it stores."""
+
+    def __init__(self, function: Any = None) -> None:
+        self.noted: dict[tuple[Any, ...], tuple[Place, Any]] = {}
+        self.stored: dict[tuple[Any, ...], tuple[Place, Any, str]] = {}
+        self.used_math = False  # whose functions look at a number without being seen
+        self._functions: dict[CodeType, FunctionType] = {}
+        self._plans: dict[CodeType, Plan | None] = {}
+        self._know(function)
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Look at every call in this thread within the block."""
+        before = sys.getprofile()
+        sys.setprofile(self._event)
+        try:
+            yield
+        finally:
+            if before is None or callable(before):
+                sys.setprofile(before)
+            else:
+                before.enable()  # cProfile's
+
+    def note(self, place: Place, value: Any) -> None:
+        """The trace relies on a place having this value."""
+        symbolic = isinstance(value, Tensor) and not isinstance(value._data, np.ndarray)
+        if not symbolic and not isinstance(value, Lifted):
+            self.noted.setdefault(place.identity, (place, value))
+
+    def guards(self) -> Guards:
+        """What must hold before the trace is used again."""
+        return Guards(list(self.noted.values()))
+
+    def changed(self) -> list[tuple[Place, Any, str]]:
+        """Attributes and variables that the function has set: place, value before, line."""
+        return [found for found in self.stored.values() if found[0].now() is not found[1]]
+
+    def restore(self) -> None:
+        """Undo what the function has set, as it will run again."""
+        for place, before, _ in self.changed():
+            place.put(before)
+
+    def warn(self, warned: set[str], name: str) -> None:
+        """Say once for each line that what it sets will not be set again."""
+        for place, _, line in self.changed():
+            if line not in warned:
+                warned.add(line)
+                warnings.warn(
+                    f"{line}: {place.name} is set while {name} is traced. A compiled call does not "
+                    "run this line again: keep what changes in a tensor and write to it in place, "
+                    "or set it outside.",
+                    stacklevel=2,
+                )
+
+    # --- events -------------------------------------------------------------------------------
+
+    def _event(self, frame: FrameType, event: str, argument: Any) -> None:
+        if event == "c_call":
+            if argument.__module__ == "math":
+                self.used_math = True
+        elif event == "call" or event == "return":
+            try:
+                found = self._plans[frame.f_code]
+            except KeyError:
+                found = self._plans[frame.f_code] = _plan(frame.f_code)
+            if found is not None:
+                self._entered(frame, found) if event == "call" else self._left(frame, found)
+
+    def _entered(self, frame: FrameType, found: Plan) -> None:
+        for chain in found.entry:
+            self._follow(frame, chain)
+        for store in found.stores:
+            self._expect(frame, store)
+
+    def _left(self, frame: FrameType, found: Plan) -> None:
+        for chain in found.exit:
+            self._follow(frame, chain)
+
+    def _follow(self, frame: FrameType, chain: Chain) -> None:
+        """Note the values along a chain, and the contents of a container at its end."""
+        place, value = self._root(frame, chain)
+        text = chain.name
+        for kind, key in chain.steps:
+            self._met(place, value)
+            text += f".{key}" if kind == "attribute" else f"[{key!r}]"
+            place = _next(value, kind, key, f"{text} in {frame.f_code.co_name}()")
+            if place is None:
+                return
+            value = place.now()
+        self._met(place, value)
+        if place is not None:
+            self._contents(value, place.name, _DEEP)
+
+    def _root(self, frame: FrameType, chain: Chain) -> tuple[Place | None, Any]:
+        """The value of a chain's name, and its place unless that is the call's own."""
+        code, name = frame.f_code, chain.name
+        if chain.kind == "global":
+            place = Place(getitem, frame.f_globals, name, name)
+        elif chain.kind == "free" and code in self._functions:
+            cell = (self._functions[code].__closure__ or ())[code.co_freevars.index(name)]
+            place = Place(getattr, cell, "cell_contents", f"{name} in {code.co_name}()")
+        else:
+            return None, frame.f_locals.get(name, MISSING)
+        value = place.now()
+        return (None if value is MISSING else place), value
+
+    def _met(self, place: Place | None, value: Any) -> None:
+        if isinstance(value, (FunctionType, MethodType)):
+            self._know(value)
+        if place is None or value is MISSING:
+            return
+        of_module = isinstance(place.container, dict) and "__name__" in place.container
+        if not (of_module and isinstance(value, _CODE)):  # its functions, classes and imports stay
+            self.note(place, value)
+
+    def _contents(self, value: Any, name: str, depth: int) -> None:
+        """What a container holds, since the function may look at all of it."""
+        if not depth or not isinstance(value, _CONTAINERS) or plain(value):
+            return
+        parts = list(value.values()) if isinstance(value, dict) else list(value)
+        if all(map(plain, parts)):
+            copied = dict(value) if isinstance(value, dict) else type(value)(value)
+            self.note(Place(eq, value, copied, f"the contents of {name}"), True)
+            return
+        self.note(Place(_length, value, None, f"the length of {name}"), len(value))
+        if len(value) > _LARGE or isinstance(value, (set, frozenset)):
+            return
+        for key, part in zip(value if isinstance(value, dict) else range(len(value)), parts):
+            self.note(Place(_getter(value), value, key, f"{name}[{key!r}]"), part)
+            self._contents(part, f"{name}[{key!r}]", depth - 1)
+
+    def _expect(self, frame: FrameType, store: Store) -> None:
+        """Remember what stands where the function may store something."""
+        target = store.target
+        place, value = self._root(frame, target)
+        for i, (kind, key) in enumerate(target.steps, 1):
+            last = i == len(target.steps)
+            place = _next(value, kind, key, str(target), absent=last)
+            value = MISSING if place is None else place.now()
+        if place is not None:
+            line = f"{frame.f_code.co_filename}:{store.line}"
+            self.stored.setdefault(place.identity, (place, value, line))
+
+    def _know(self, function: Any) -> None:
+        """Remember which function a code belongs to, and those that it closes over."""
+        function = getattr(function, "__func__", function)
+        if not isinstance(function, FunctionType) or function.__code__ in self._functions:
+            return
+        self._functions[function.__code__] = function
+        for cell in function.__closure__ or ():
+            self._know(Place(getattr, cell, "cell_contents", "").now())
+
+
+def _length(container: Any, key: None) -> int:
+    return len(container)
+
+
+def _plan(code: CodeType) -> Plan | None:
+    """The plan of user code; of our modules and trainers, what they read from ``self``."""
+    file = code.co_filename
+    if not file.startswith(_OURS):
+        return None if file.startswith(_LIBRARIES) else plan(code)
+    if argument_names(code)[:1] != ("self",):
+        return None
+    chains = tuple(c for c in plan(code).entry if (c.kind, c.name) == ("argument", "self"))
+    return Plan(chains, (), ())
+
+
+def _next(value: Any, kind: str, key: Any, name: str, absent: bool = False) -> Place | None:
+    """Where the next value of a chain is stored."""
+    if kind == "attribute":
+        return _attribute(value, key, name, absent)
+    if not isinstance(value, (list, dict, tuple)):
+        return None
+    place = Place(_getter(value), value, key, name)
+    return None if place.now() in (MISSING, None) else place
+
+
+def _getter(container: Any) -> Get:
+    """How to read an item without the side effects of a ``defaultdict``."""
+    return dict.get if isinstance(container, dict) and type(container) is not dict else getitem
+
+
+def _attribute(value: Any, key: str, name: str, absent: bool) -> Place | None:
+    """Where an attribute is stored; None for methods, properties and tensors' own."""
+    if value is None or value is MISSING or isinstance(value, Tensor):
+        return None
+    own = getattr(value, "__dict__", None)
+    if isinstance(own, dict):
+        if key in own:
+            return Place(getitem, own, key, name)
+        for registered in getattr(type(value), "_registered", ()):
+            if key in own.get(registered, ()):
+                return Place(getitem, own[registered], key, name)
+    for kind in value.__mro__ if isinstance(value, type) else type(value).__mro__:
+        if key in vars(kind):
+            return _of_class(value, kind, key, name)
+    return Place(getitem, own, key, name) if absent and isinstance(own, dict) else None
+
+
+def _of_class(value: Any, kind: type, key: str, name: str) -> Place | None:
+    """Where an attribute is found by way of a class: a slot's value, or the class's own."""
+    found = vars(kind)[key]
+    if isinstance(found, MemberDescriptorType):
+        return Place(getattr, value, key, name)
+    data = plain(found) or isinstance(found, (Tensor, *_CONTAINERS))
+    return Place(getattr, kind, key, name) if data else None
