@@ -169,6 +169,13 @@ class Flags:
         str,
         "Instruction set that code is compiled for; the best of the processor unless set.",
     )
+    compiler: Flag[str] = Flag(
+        "GANGLION_COMPILER",
+        _one_of("native", "interpret"),
+        "native or interpret",
+        lambda: "native",
+        "What runs compiled functions: native code, or the graph interpreter on NumPy.",
+    )
     debug: Flag[int] = Flag(
         "GANGLION_DEBUG",
         _int_between(0, 4),

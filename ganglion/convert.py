@@ -277,7 +277,7 @@ def deepcopy_tensor(input: Tensor, memo: dict[int, Any]) -> Tensor:
     made = rebuild(type(input), _compact(input), input._leaf, {})
     memo[id(input)] = made
     made.__dict__.update(copy.deepcopy(_extras(input), memo))
-    made.grad = copy.deepcopy(input.grad, memo)
+    made._grad = copy.deepcopy(input._grad, memo)
     return made
 
 

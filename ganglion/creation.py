@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 import ganglion.dtypes as dt
-from ganglion.dispatch import read
+from ganglion.dispatch import mode, read
 from ganglion.eager import quietly
 from ganglion.errors import ArgumentError, ArgumentTypeError, DTypeError
 from ganglion.ops.create import (
@@ -60,7 +60,8 @@ def tensor(
     if isinstance(data, Tensor):
         copy = detach(data)
         return made(clone(copy) if wanted is None else cast(copy, wanted), requires_grad)
-    return made(wrap(quietly(_parsed, data, wanted)), requires_grad)
+    found = wrap(quietly(_parsed, data, wanted))
+    return made(found if mode.tracer is None else mode.tracer.born(found), requires_grad)
 
 
 def _parsed(data: Any, wanted: dt.dtype | None) -> Array:

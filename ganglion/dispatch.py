@@ -33,10 +33,27 @@ class Listener(Protocol):
         """The tensor's array, for turning values into Python's or NumPy's."""
 
 
+class Tracing(Protocol):
+    """What a trace wants to know besides op calls."""
+
+    def grad(self, tensor: Tensor, assigned: bool) -> None:
+        """A tensor's ``.grad`` is about to be assigned, or to be read or added to."""
+
+    def flag(self, tensor: Tensor) -> None:
+        """A tensor's ``requires_grad`` is about to be set."""
+
+    def born(self, tensor: Tensor) -> Tensor:
+        """A tensor was made from Python's data: a constant of the trace."""
+
+    def groups(self, optimizer: Any) -> Iterator[dict[str, Any]]:
+        """The parameter groups of an optimizer that takes a step, one after the other."""
+
+
 class Mode(threading.local):
     """Each thread's listener and grad mode; the eager runner sets the class's ``listener``."""
 
     listener: Listener
+    tracer: Tracing | None = None  # the trace this thread is in
     grad = True
     inference = False
     anomaly = False
@@ -63,6 +80,13 @@ def write(target: Tensor, value: Tensor) -> Tensor:
 def read(tensor: Tensor) -> Any:
     """The array behind a tensor whose values leave the library; a trace refuses."""
     return mode.listener.read(tensor)
+
+
+@contextmanager
+def eagerly() -> Iterator[None]:
+    """Compute at once inside the block, even in a trace: what is made there exists before it."""
+    with listening(Mode.listener):
+        yield
 
 
 @contextmanager

@@ -61,7 +61,10 @@ class Eager:
 
     def read(self, tensor: Tensor) -> Any:
         """The tensor's own array."""
-        return tensor._data
+        data = tensor._data
+        if not isinstance(data, np.ndarray):
+            raise _leaked(data)
+        return data
 
 
 def prepare(op: Op, inputs: tuple[Any, ...]) -> tuple[tuple[Any, ...], list[Any], bool, bool]:
@@ -273,15 +276,21 @@ def _failed(
     raise worded from error
 
 
+def _leaked(symbol: Any) -> TraceError:
+    return TraceError(
+        f"a tensor made while a function was traced, at {symbol.origin}, is used after the trace. "
+        "It has no values: return it from the function instead of keeping it; what must stay from "
+        "call to call belongs into a tensor made before, written to in place."
+    )
+
+
 def explain(
     op: Op, inputs: Sequence[Any], params: Mapping[str, Any], error: Exception
 ) -> Exception:
     """Word a kernel's failure through the op's shape rule, in terms of what was given."""
-    if any(isinstance(x, Tensor) and not isinstance(x._data, np.ndarray) for x in inputs):
-        return TraceError(
-            f"{op.name}: a tensor made while a step was traced was used after the trace. Return it "
-            "from the step instead of keeping it."
-        )
+    for x in inputs:
+        if isinstance(x, Tensor) and not isinstance(x._data, np.ndarray):
+            return _leaked(x._data)
     metas = [Meta(x._data.shape, x.dtype) if isinstance(x, Tensor) else x for x in inputs]
     try:
         op.infer(*metas, **params)

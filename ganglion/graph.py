@@ -37,7 +37,7 @@ Param: TypeAlias = (
     "bool | int | float | str | dt.dtype | slice | EllipsisType | tuple[Param, ...] | None"
 )
 Params: TypeAlias = tuple[tuple[str, Param], ...]
-Infer: TypeAlias = Callable[[str, tuple[Meta | None, ...], dict[str, Any]], tuple[Meta, ...]]
+Infer: TypeAlias = Callable[[str, tuple[Any, ...], dict[str, Any]], tuple[Meta, ...]]
 Problems: TypeAlias = "Iterator[tuple[Node, str]]"
 
 ATOMS: Final = (type(None), bool, int, float, str, dt.dtype, EllipsisType)
@@ -456,10 +456,17 @@ def _updates(graph: Graph) -> Problems:
             yield value.node, f"updates slot {slot}, which holds {meta}, with {value.meta}"
 
 
+def _operand(value: Value | None) -> Any:
+    """An input as a shape rule saw it while tracing: numbers as numbers."""
+    if value is None:
+        return None
+    held = content(value.node) if value.node.op_name == "const" else None
+    return value.meta if held is None or isinstance(held, np.ndarray) else held
+
+
 def _misfit(node: Node, infer: Infer) -> str:
-    metas = tuple(None if value is None else value.meta for value in node.inputs)
     try:
-        found = tuple(infer(node.op_name, metas, node.kwargs))
+        found = tuple(infer(node.op_name, tuple(map(_operand, node.inputs)), node.kwargs))
     except GanglionError as error:
         return f"cannot take its inputs: {error}"
     if found == node.outputs:

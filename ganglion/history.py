@@ -8,9 +8,9 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self
 
-from ganglion.dispatch import mode
-from ganglion.errors import ArgumentTypeError, AutogradError, DTypeError, ShapeError
-from ganglion.ops.movement import detach
+from ganglion.dispatch import mode, write
+from ganglion.errors import ArgumentTypeError, AutogradError, DTypeError, ShapeError, TraceError
+from ganglion.ops.movement import detach, zeros_of
 from ganglion.shapes import show
 from ganglion.storage import Storage
 
@@ -50,6 +50,8 @@ def requires_grad(self: Tensor) -> bool:
 
 def requires_grad_(self: Tensor, requires_grad: bool = True) -> Tensor:
     """Ask for gradients (floating dtypes only), or stop asking; in place."""
+    if mode.tracer is not None:
+        mode.tracer.flag(self)
     if self._edge is not None:
         if not requires_grad:
             raise AutogradError(
@@ -100,7 +102,19 @@ def get_data(self: Tensor) -> Tensor:
 
 
 def set_data(self: Tensor, other: Tensor) -> None:
-    self._data, self._view = other._data, None
+    if mode.tracer is None:
+        self._data, self._view = other._data, None
+        return
+    if (self._data.shape, self.dtype) != (other._data.shape, other.dtype):
+        raise TraceError(
+            f".data of a {self.dtype.name} tensor of shape {show(self._data.shape)} cannot become "
+            f"{other.dtype.name} {show(other._data.shape)} inside a compiled function; do it before"
+        )
+    before, mode.grad = mode.grad, False
+    try:
+        write(self, other)  # the program finds tensors by their memory, so it stays
+    finally:
+        mode.grad = before
 
 
 def version(self: Tensor) -> int:
@@ -129,6 +143,7 @@ def backward(
 
 def get_grad(self: Tensor) -> Tensor | None:
     """The gradient accumulated by ``backward()``: of leaves, and where ``retain_grad()`` asked."""
+    check_grad_there(self)
     if self._grad is None and self._edge is not None and not retains_grad(self):
         warnings.warn(
             "The .grad attribute of a Tensor that is not a leaf Tensor is being accessed. Its "
@@ -139,10 +154,39 @@ def get_grad(self: Tensor) -> Tensor | None:
     return self._grad
 
 
+def check_grad_there(self: Tensor) -> None:
+    """Refuse to go on from a gradient that a compiled step has used up."""
+    if mode.tracer is not None:
+        mode.tracer.grad(self, assigned=False)
+    if self._spent:
+        raise AutogradError(
+            "this gradient was used up inside a compiled function, which kept it in registers and "
+            "did not store it. Compile with keep_grads=True to look at gradients (a Trainer: "
+            "compile=False), or call zero_grad() before adding new ones."
+        )
+
+
+def forget_grad(self: Tensor, set_to_none: bool) -> None:
+    """What ``zero_grad()`` does to one tensor: None, or zeros in place of what is there."""
+    if set_to_none:
+        set_grad(self, None)
+    elif self._spent:
+        set_grad(self, zeros_of(self))
+    elif (grad := get_grad(self)) is not None:
+        if requires_grad(grad):
+            set_grad(self, zeros_of(grad))
+        else:
+            write(grad, zeros_of(grad))
+
+
 def set_grad(self: Tensor, grad: Tensor | None) -> None:
+    if mode.tracer is not None:
+        mode.tracer.grad(self, assigned=True)
     if grad is not None:
         _check_grad(self, grad)
     self._grad = grad
+    if self._spent:
+        self._spent = False
 
 
 def _check_grad(x: Tensor, grad: Any) -> None:

@@ -49,6 +49,7 @@ class Tensor(History, convert.Casts, Elementwise, Layout):
     _hooks: dict[int, Callable[..., Any]] | None = None
     _post_hooks: dict[int, Callable[..., Any]] | None = None
     _grad: Tensor | None = None
+    _spent = False  # whether a compiled step has used up the gradient
     _engine = _Engine()
     __array_ufunc__ = None  # NumPy operators give way to ours
 

@@ -21,6 +21,7 @@ from ganglion.errors import (
     DTypeError,
     ShapeError,
 )
+from ganglion.history import check_grad_there
 from ganglion.ops.create import ones_like, zeros
 from ganglion.ops.movement import cast, clone
 from ganglion.ops.record import Saved
@@ -244,6 +245,7 @@ def _tuple(x: Any) -> tuple[Any, ...]:
 
 def accumulate(x: Tensor, slot: Slot, create: bool) -> None:
     """Add the gradient in ``slot`` into ``x.grad``, then tell who waits for it."""
+    check_grad_there(x)
     with _accumulating:
         seen = x._grad
         if seen is None:

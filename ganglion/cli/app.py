@@ -49,7 +49,7 @@ def train(
         str | None, typer.Option(help=f"{' or '.join(TASKS)}; found out if not given.")
     ] = None,
     model: Annotated[
-        str, typer.Option(help=f"Kind of network: {', '.join(MODELS)}.")
+        str, typer.Option(help=f"Kind of network: {', '.join(MODELS)}; a cnn is for images.")
     ] = DEFAULT.model,
     hidden: Annotated[
         str, typer.Option(metavar="SIZES", help='Hidden sizes, such as 128 or 256,64; "" for none.')

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from ganglion import optim
 from ganglion.errors import ArgumentError, CheckpointError
-from ganglion.models import ACTIVATIONS, mlp
+from ganglion.models import ACTIVATIONS, cnn, mlp
 
 if TYPE_CHECKING:
     from ganglion.data.tabular import Task
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 STEPS: Final = 10_000  # what training aims at when nobody says for how long
 EPOCHS: Final = (10, 200)  # and within what limits
 
-MODELS: Final = {"mlp": mlp}
+MODELS: Final = {"mlp": mlp, "cnn": cnn}
 SCHEDULES: Final = ("cosine", "constant")
 TASKS: Final = ("classification", "regression")
 OPTIMIZERS: Final[dict[str, Callable[..., optim.Optimizer]]] = {

@@ -109,9 +109,9 @@ class _Fusion:
             return
         limit = self._limit(work)
         for group in self._candidates(work):
-            outer = self._shared(group, work, limit)
-            if outer is not None and not self._would_wait(group, work):
-                self._join(group, work, outer)
+            shared = self._shared(group, work, limit)
+            if shared is not None and not self._would_wait(group, work):
+                self._join(group, work, *shared)
                 return
         first = Group(len(self.groups), None, [work], limit, not work.reduction, work.size)
         self._add(first, work)
@@ -146,23 +146,25 @@ class _Fusion:
             if tiny or any(v in m.reads for m in group.statements for v in s.reads):
                 yield group
 
-    def _shared(self, group: Group, s: Statement, limit: Shape) -> Shape | None:
-        """The outer loops if the statement joined the group; None if it cannot."""
+    def _shared(self, group: Group, s: Statement, limit: Shape) -> tuple[Shape, bool] | None:
+        """The outer loops if the statement joined, and whether the group stays flat; or None."""
         own = set(group.makes)
         inside = [load for load in loads(s.expression) if load.args[0] in own]
         if group.call is not None:
             fits = not s.reduction and inside and finished(group.call.node) is not None
             fits = fits and math.prod(s.shape) == group.call.node.values[0].meta.numel
-            return () if fits and all(same_element(load, s) for load in inside) else None
-        if group.flat and not s.reduction and self._same_size(group, s):
-            if all(same_element(load, s) for load in inside):
-                return _prefix(group.outer, limit)
+            return ((), False) if fits and all(same_element(x, s) for x in inside) else None
         outer = _prefix(group.outer, limit)
+        flat = group.flat and not s.reduction and self._same_size(group, s)
+        if flat and all(same_element(load, s) for load in inside):
+            return outer, True
         if group.work + s.size > SERIAL:
             enough = min(ENOUGH_TASKS, math.prod(group.outer), math.prod(limit))
             if not outer or math.prod(outer) < enough:
                 return None
-        return outer if all(_same_row(load, s, len(outer)) for load in inside) else None
+        if not all(_same_row(load, s, len(outer)) for load in inside):
+            return None
+        return outer, False
 
     def _same_size(self, group: Group, s: Statement) -> bool:
         first = group.statements[0]
@@ -174,10 +176,8 @@ class _Fusion:
         makers = (self.maker[v] for v in s.reads if v in self.maker)
         return any(maker is not group and maker.before & bit for maker in makers)
 
-    def _join(self, group: Group, s: Statement, outer: Shape) -> None:
-        same = all(m.size == s.size for m in group.statements) and not s.reduction
-        group.flat = group.flat and same
-        group.outer, group.work = outer, group.work + s.size
+    def _join(self, group: Group, s: Statement, outer: Shape, flat: bool) -> None:
+        group.outer, group.flat, group.work = outer, flat, group.work + s.size
         group.statements.append(s)
         self.maker[s.value] = group
         self._wait(group, s)

@@ -12,32 +12,54 @@ from typing import Any
 import numpy as np
 
 from ganglion import eager
-from ganglion.compiler.trace import Position, Program
+from ganglion.compiler.numbers import NUMBER
+from ganglion.compiler.program import Array, Delivery, Program
 from ganglion.errors import ShapeError
 from ganglion.gradmode import no_grad
 from ganglion.graph import Graph, Node, Value, content
 from ganglion.ops.record import OPS
 from ganglion.shapes import show
 from ganglion.tensor import Tensor, wrap
-from ganglion.tree import leaves, map_leaves
-
-Array = np.ndarray[Any, Any]
+from ganglion.tree import leaves
 
 
 def run(program: Program, *args: Any, decomposed: bool = False) -> Any:
     """Call a traced step: compute its outputs, store its state, leave its gradients."""
-    given = [x._data for x in leaves(args)]
-    states = [tensor._data for tensor in program.slots]
-    outputs, updates = interpret(program.graph, given, states, decomposed=decomposed)
-    for slot, array in updates:
-        tensor = program.slots[slot]
-        np.copyto(tensor._data, array)
-        tensor._storage.advance()
-    for slot, index in program.gradients:
-        program.slots[slot].grad = wrap(outputs[index].copy())
-    return map_leaves(
-        lambda x: wrap(outputs[x.index]) if isinstance(x, Position) else x, program.result
-    )
+    given: list[Tensor] = leaves(args)
+    if program.numbers is not None:
+        program.numbers.refresh(given)
+    if program.past is not None:
+        program.past.compile = lambda backward: Interpreted(backward, decomposed)
+    states = program.states()
+    step = Interpreted(program, decomposed)
+    outputs = step([x._data for x in given], [x._data for x in states])
+    for slot in program.written:
+        states[slot]._storage.advance()
+    return Delivery(program)(given, outputs)
+
+
+class Interpreted:
+    """A program made executable by interpreting its graph."""
+
+    def __init__(self, program: Program, decomposed: bool = False) -> None:
+        self.graph, self.decomposed = program.graph, decomposed
+
+    def __call__(self, arguments: Sequence[Array], states: Sequence[Array] = ()) -> list[Array]:
+        """The outputs, as fresh arrays; new contents are written into the states."""
+        outputs, updates = interpret(
+            self.graph, arguments, states, decomposed=self.decomposed
+        )
+        fresh = [_own(x, (*arguments, *states)) for x in outputs]
+        new = [(states[slot], _own(x, states)) for slot, x in updates]
+        for state, content_ in new:
+            np.copyto(state, content_)
+        return fresh
+
+
+def _own(array: Array, others: Sequence[Array]) -> Array:
+    """The array, or a copy if it may share its memory with one of the others."""
+    shared = array.base is not None or any(array is x for x in others)
+    return array.copy() if shared else array
 
 
 def interpret(
@@ -79,6 +101,8 @@ def _compute(node: Node, known: dict[Node, tuple[Any, ...]], decomposed: bool) -
         return (content(node),)
     op = OPS[node.op_name]
     arrays: list[Any] = [None if v is None else known[v.node][v.index] for v in node.inputs]
+    if op is NUMBER:
+        return (op.kernel(*arrays),)
     if decomposed and op.decompose is not None:
         return _decomposed(node, arrays)
     for i in op.donates:

@@ -194,26 +194,38 @@ def _engine() -> Any:
     return llvm.create_lljit_compiler(_machine(host()), suppress_errors=True)
 
 
-class _Symbol(NamedTuple):
-    """An entry of an ELF symbol table."""
+class _Section(NamedTuple):
+    """A section's header in an ELF file of 64 bits."""
 
     name: int
-    info: int
-    other: int
-    section: int
-    value: int
+    type: int
+    flags: int
+    address: int
+    start: int
     size: int
+    link: int
+    info: int
+    align: int
+    entry: int
+
+
+_SYMBOL_TABLE: Final = 2  # a section's type
 
 
 def symbols(image: bytes) -> Iterator[tuple[str, bool]]:
-    """The global names of an ELF object, and whether it defines them; calls leave the others."""
-    sections = {s.name(): s.data() for s in llvm.ObjectFileRef.from_data(image).sections()}
-    names = sections[b".strtab"]
-    for entry in struct.iter_unpack("<IBBHQQ", sections[b".symtab"]):
-        symbol = _Symbol(*entry)
-        if symbol.info >> 4:  # not a local one
-            end = names.index(b"\0", symbol.name)
-            yield names[symbol.name : end].decode(), symbol.section != 0
+    """The global names in an ELF object, and whether it defines them or calls for them."""
+    start, size, count = struct.unpack_from("<40xQ10xHH", image)
+    headers = [struct.unpack_from("<IIQQQQIIQQ", image, start + i * size) for i in range(count)]
+    sections = [_Section(*header) for header in headers]
+    for table in sections:
+        if table.type != _SYMBOL_TABLE:
+            continue
+        names = sections[table.link].start
+        entries = image[table.start : table.start + table.size]
+        for name, info, _, section, _, _ in struct.iter_unpack("<IBBHQQ", entries):
+            if info >> 4:  # not a local one
+                end = image.index(b"\0", names + name)
+                yield image[names + name : end].decode(), section != 0
 
 
 def _defined(objects: Sequence[bytes]) -> list[str]:
@@ -222,7 +234,10 @@ def _defined(objects: Sequence[bytes]) -> list[str]:
     The loader would find ``expf`` and its like in the process: a silent loss of speed, and of
     results that do not depend on the machine.
     """
-    known = [symbol for image in objects for symbol in symbols(image)]
+    try:
+        known = [symbol for image in objects for symbol in symbols(image)]
+    except (struct.error, ValueError, IndexError) as error:
+        raise GraphError(f"object code that cannot be read: {error}") from error
     defined = {name for name, here in known if here}
     missing = sorted({name for name, _ in known} - defined)
     if missing:

@@ -15,16 +15,14 @@ from typing import Any
 
 import numpy as np
 
-import ganglion.dtypes as dt
-from ganglion.compiler.guards import Place, Places, same
+from ganglion.compiler.guards import Broken, Place, same
 from ganglion.ops.record import Op
-from ganglion.shapes import Meta
 from ganglion.tensor import Tensor, wrap
 
 Recipe = Callable[[Sequence[float]], Any]  # from the sources' values
 
 # A state's content as a Python number: like a constant, it does not decide the dtype.
-NUMBER = Op("number", "number", lambda x: x.item(), lambda x: Meta((), dt.get_default_dtype()))
+NUMBER = Op("number", "number", lambda x: x.item(), lambda x: x)
 
 
 class Lifted(float):
@@ -105,22 +103,26 @@ class Numbers:
     """
 
     def __init__(self) -> None:
-        self.sources: list[tuple[Place | int, Any]] = []  # with the value when traced
+        self.sources: list[tuple[Place, Any]] = []  # with the value when traced
         self.facts: list[tuple[Recipe, Any]] = []
         self.filled: list[tuple[Tensor, Recipe]] = []
         self._count = 0  # floats in the sources
-        self._known: dict[Any, Any] = {}
-        self._states: dict[Any, Tensor] = {}
+        self._lifted: dict[Any, Any] = {}
+        self._states: dict[int, tuple[Lifted, Tensor]] = {}
+        self._open = True
 
-    def lift(self, source: Place | int, value: Any) -> Any:
+    def lift(self, place: Place, value: Any) -> Any:
         """The value, a float or a tuple of floats, as numbers that may change."""
-        key = source.identity if isinstance(source, Place) else source
-        if key not in self._known:
-            self.sources.append((source, value))
+        if place.identity not in self._lifted:
+            self.sources.append((place, value))
             many = isinstance(value, tuple)
             found = [self._next(x) for x in (value if many else (value,))]
-            self._known[key] = tuple(found) if many else found[0]
-        return self._known[key]
+            self._lifted[place.identity] = tuple(found) if many else found[0]
+        return self._lifted[place.identity]
+
+    def argument(self, index: int, value: float) -> Any:
+        """The same for an argument: the place is filled in at each call."""
+        return self.lift(Place(operator.getitem, None, index, f"argument {index}"), value)
 
     def _next(self, value: float) -> Lifted:
         at = self._count
@@ -129,45 +131,41 @@ class Numbers:
 
     def fact(self, recipe: Recipe, found: Any) -> Any:
         """Rely on a recipe giving what it gave."""
-        self.facts.append((recipe, found))
-        return found
-
-    def state(self, number: Lifted) -> Tensor:
-        """The 0-d tensor from which the graph reads a number."""
-        found = self._states.get(id(number))
-        if found is None:
-            value = np.array(float.__float__(number), np.float64)
-            found = self._states[id(number)] = wrap(value)
-            self.filled.append((found, number.recipe))
-            self._known[found] = number  # alive, so that its id stays its own
+        if self._open:
+            self.facts.append((recipe, found))
         return found
 
     def pin(self) -> None:
         """Rely on every number as it is, since it may have been looked at unseen."""
-        values = self._values([value for _, value in self.sources])
-        for i, value in enumerate(values):
+        for i, value in enumerate(_flat([value for _, value in self.sources])):
             self.facts.append((operator.itemgetter(i), value))
 
-    def freeze(self) -> None:
-        """The trace is over: prepare for ``refresh``."""
-        self._known.clear()
-        places = [(s, v) for s, v in self.sources if isinstance(s, Place)]
-        self.places = Places(place for place, _ in places)
-        self.arguments = [s for s, _ in self.sources if not isinstance(s, Place)]
-        order = [*self.places.ordered, *self.arguments]
-        was = {_key(source): value for source, value in self.sources}
-        self.seen = [was[_key(source)] for source in order]
-        number = {_key(source): i for i, (source, _) in enumerate(self.sources)}
-        self._order = sorted(range(len(order)), key=lambda i: number[_key(order[i])])
+    def state(self, number: Lifted) -> Tensor:
+        """The 0-d tensor from which the graph reads a number."""
+        if id(number) not in self._states:
+            made = wrap(np.array(_bare(number), np.float64))
+            self._states[id(number)] = number, made
+            self.filled.append((made, number.recipe))
+        return self._states[id(number)][1]
+
+    def close(self) -> None:
+        """The trace is over."""
+        self._open = False
+        self._lifted, self._states = {}, {}
+        self._reads = [place[:3] for place, _ in self.sources]
+        self.seen = [value for _, value in self.sources]
 
     def refresh(self, leaves: Sequence[Any]) -> bool:
         """Read the sources, fill the states; False where a fact no longer holds."""
-        now = [*self.places.now(), *[leaves[i] for i in self.arguments]]
+        now = [
+            get(leaves if container is None else container, key)
+            for get, container, key in self._reads
+        ]
         if all(map(operator.is_, now, self.seen)):
             return True
         if not all(map(_alike, now, self.seen)):
             return False
-        values = self._values([now[i] for i in self._order])
+        values = _flat(now)
         if not all(same(recipe(values), found) for recipe, found in self.facts):
             return False
         for tensor, recipe in self.filled:
@@ -175,12 +173,17 @@ class Numbers:
         self.seen = now
         return True
 
-    def _values(self, found: Sequence[Any]) -> list[float]:
-        return [x for value in found for x in (value if isinstance(value, tuple) else (value,))]
+    def broken(self, leaves: Sequence[Any]) -> Broken | None:
+        """The first number that is not what the trace can take."""
+        for (place, _), old in zip(self.sources, self.seen, strict=True):
+            here = place._replace(container=leaves) if place.container is None else place
+            if not same(here.now(), old):
+                return Broken(place, old, here.now())
+        return None
 
 
-def _key(source: Place | int) -> Any:
-    return source.identity if isinstance(source, Place) else source
+def _flat(found: Sequence[Any]) -> list[float]:
+    return [x for value in found for x in (value if isinstance(value, tuple) else (value,))]
 
 
 def _alike(new: Any, old: Any) -> bool:

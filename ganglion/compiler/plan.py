@@ -375,7 +375,7 @@ def _private(value: Stored, nest: Nest) -> Layout:
     step = next(s for s in nest.steps if s.value == value)
     strides, size = [], 1
     for i, extent in zip(reversed(step.index), reversed(value.shape), strict=True):
-        outer = i.op != "index" or i in nest.outer
+        outer = i.op == "const" or i in nest.outer
         strides.append(0 if outer else size)
         size *= 1 if outer else extent
     return Layout(value.dtype, value.shape, tuple(reversed(strides)), 0, size)
@@ -419,7 +419,9 @@ def _finisher(
                     if i.op == "index":
                         whole = isinstance(moving, int)
                         places[i] = (0, moving + known) if whole else (moving, known)
-                mask = first_lanes(left, width) if left < width else None
+                if lane is None:  # a dimension of one element: it is in the first lane
+                    register, width = code.extract(register, 0), 1
+                mask = first_lanes(left, width) if left < width and width > 1 else None
                 emitter = Emitter(code, sources, places, lane, width, mask)
                 emitter.known[steps[0].value] = register
                 _finish(emitter, steps)

@@ -41,7 +41,7 @@ BARRIER: Final = """
 """
 
 IDLE_SECONDS: Final = 200e-6  # workers look for the next run that long: twice a slow wake-up
-SPIN_SECONDS: Final = 100e-6  # a thread looks for others that long before it sleeps
+PATIENCE_SECONDS: Final = 100e-6  # a thread looks for others that long before it sleeps
 EXIT_SECONDS: Final = 2.0  # a run that takes longer keeps its workers when Python exits
 
 # What a processor raises by itself must reach the thread that caused it.
@@ -58,9 +58,10 @@ class Pool:
         self.control = team.Control.from_buffer(block.data)
         self.boxes = (team.Box * team.MOST).from_buffer(block.data, ctypes.sizeof(team.Control))
         self.workers: list[threading.Thread] = []
+        self.size = 1  # threads that a run can have
         self.open = True
 
-        dispatch = (c_int32, c_void_p, c_void_p, c_void_p, c_int64, c_void_p)
+        dispatch = (c_int32, *[c_void_p] * 5)  # ctypes converts these fastest, numbers too
         self.released = self._function("dispatch", *dispatch)
         self.holding = ctypes.PYFUNCTYPE(*dispatch)(self.library.address("dispatch"))
         self._claim = self._function("claim", c_int32, c_void_p)
@@ -79,7 +80,7 @@ class Pool:
         control.cores = usable_cores()
         looks, self.ticks_per_second = self._speed()
         control.idle = control.idle_limit = int(IDLE_SECONDS * looks)
-        control.spins = control.spin_limit = int(SPIN_SECONDS * looks)
+        control.patience_limit = int(PATIENCE_SECONDS * looks)
 
     def _speed(self) -> tuple[float, float]:
         """How often a thread looks and pauses in a second, and the ticks of the native clock."""
@@ -91,19 +92,14 @@ class Pool:
         seconds, ticks = min(times)
         return 1000 / seconds, ticks / seconds
 
-    @property
-    def size(self) -> int:
-        """Threads that a run can have."""
-        return 1 + len(self.workers)
-
     def run(
-        self, function: int, argument: int, threads: int, *, hold_gil: bool, record: int = 0
+        self, function: int, argument: int, threads: int, hold_gil: bool, record: int = 0
     ) -> int:
         """Call a native function on this many threads, or on as many as can be had.
 
         Returns 1 if the `Record` at this address is full now.
         """
-        if threads > 1 + len(self.workers):
+        if threads > self.size:
             threads = self.grow(threads)
         call = self.holding if hold_gil else self.released
         return call(self.address, function, argument, threads, record)  # type: ignore[no-any-return]
@@ -111,14 +107,12 @@ class Pool:
     def grow(self, threads: int) -> int:
         """Start workers until a run can have this many threads; returns how many it can have."""
         with _lock:
-            while self.open and self.size < min(threads, team.MOST):
-                if not self._start(self.size):
-                    break
+            while self.open and self.size < min(threads, team.MOST) and self._start(self.size):
+                self.size += 1
         return min(threads, self.size)
 
     def _start(self, place: int) -> bool:
-        box = self.boxes[place]
-        box.done[0] = box.ticket[0] - 1
+        """Start a worker; of two for one place, left by an interruption, the later one ends."""
         worker = threading.Thread(
             target=self._work, args=(place,), name=f"ganglion-{place}", daemon=True
         )
@@ -126,9 +120,9 @@ class Pool:
             worker.start()
         except RuntimeError:  # the system, or a Python that exits, allows no more threads
             return False
-        while box.done[0] != box.ticket[0]:  # until it needs the GIL no more
-            time.sleep(0)
         self.workers.append(worker)
+        while not self.boxes[place].taken:  # from then on it needs no GIL
+            time.sleep(0)
         return True
 
     def _work(self, place: int) -> None:
@@ -140,32 +134,34 @@ class Pool:
         self.control.idle = 0
 
     def hold(self, seconds: float = float("inf")) -> bool:
-        """Wait until no team is at work and let none form; False when that takes too long."""
+        """Wait until no team is at work, and let none form; False if that takes too long."""
         self.control.held = 1
         end = time.monotonic() + seconds
-        while not self._claim(self.address):
-            if time.monotonic() > end:
-                return False
-            time.sleep(1e-4)
+        try:
+            while not self._claim(self.address):
+                if time.monotonic() > end:
+                    return False
+                time.sleep(1e-4)
+        except BaseException:
+            self.control.held = 0
+            raise
         return True
 
     def release(self) -> None:
         """Let teams form again."""
-        self.control.claimed = 0
-        self.control.held = 0
+        self.control.claimed = self.control.held = 0
 
     def close(self, seconds: float = EXIT_SECONDS) -> None:
         """End the workers; what runs later, such as another exit handler, runs alone."""
         self.open = False
         if not self.hold(seconds):
             return
-        for place in range(1, self.size):
-            box = self.boxes[place]
+        for box in self.boxes[1 : self.size]:
             box.function = None
             self._post(ctypes.addressof(box), box.ticket[0] + 1, self.address)
         for worker in self.workers:
             worker.join()
-        self.workers.clear()
+        self.size = 1
 
 
 @cache
@@ -196,7 +192,7 @@ def run(
     another Python thread is busy, to hold it stops all other Python threads meanwhile.
     """
     pool = _pool or _started()
-    pool.run(function, argument, threads or get_num_threads(), hold_gil=hold_gil)
+    pool.run(function, argument, threads or get_num_threads(), hold_gil)
 
 
 class Step:
@@ -215,7 +211,7 @@ class Step:
         pace = self.pace
         most = get_num_threads()
         threads = most >> pace.level or 1
-        if pool.run(self.function, argument, threads, hold_gil=self.hold_gil, record=pace.address):
+        if pool.run(self.function, argument, threads, self.hold_gil, pace.address):
             pace.decide(most)
 
 

@@ -2,7 +2,7 @@
 
 A trace runs ordinary Python once: a flag read from a module, a number from a closure, an option
 from a global all become part of the graph. ``Reads`` notes each of them with its place, by looking
-at every function that is entered (see ``ganglion.compiler.plans``).
+at every function that is entered (see ``ganglion.compiler.bytecode``).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import numpy as np
 
 from ganglion.compiler.guards import MISSING, Get, Guards, Place, plain
 from ganglion.compiler.numbers import Lifted
-from ganglion.compiler.plans import Chain, Plan, Store, argument_names, plan
+from ganglion.compiler.bytecode import Chain, Store, Uses, argument_names, uses
 from ganglion.tensor import Tensor
 
 _CODE: Final = (FunctionType, BuiltinFunctionType, MethodType, ModuleType, type)
@@ -55,7 +55,7 @@ class Reads:
         self.stored: dict[tuple[Any, ...], tuple[Place, Any, str]] = {}
         self.used_math = False  # whose functions look at a number without being seen
         self._functions: dict[CodeType, FunctionType] = {}
-        self._plans: dict[CodeType, Plan | None] = {}
+        self._uses: dict[CodeType, Uses | None] = {}
         self._know(function)
 
     @contextmanager
@@ -110,19 +110,19 @@ class Reads:
                 self.used_math = True
         elif event == "call" or event == "return":
             try:
-                found = self._plans[frame.f_code]
+                found = self._uses[frame.f_code]
             except KeyError:
-                found = self._plans[frame.f_code] = _plan(frame.f_code)
+                found = self._uses[frame.f_code] = _of(frame.f_code)
             if found is not None:
                 self._entered(frame, found) if event == "call" else self._left(frame, found)
 
-    def _entered(self, frame: FrameType, found: Plan) -> None:
+    def _entered(self, frame: FrameType, found: Uses) -> None:
         for chain in found.entry:
             self._follow(frame, chain)
         for store in found.stores:
             self._expect(frame, store)
 
-    def _left(self, frame: FrameType, found: Plan) -> None:
+    def _left(self, frame: FrameType, found: Uses) -> None:
         for chain in found.exit:
             self._follow(frame, chain)
 
@@ -205,15 +205,15 @@ def _length(container: Any, key: None) -> int:
     return len(container)
 
 
-def _plan(code: CodeType) -> Plan | None:
-    """The plan of user code; of our modules and trainers, what they read from ``self``."""
+def _of(code: CodeType) -> Uses | None:
+    """What user code uses; of our modules and trainers, what they read from ``self``."""
     file = code.co_filename
     if not file.startswith(_OURS):
-        return None if file.startswith(_LIBRARIES) else plan(code)
+        return None if file.startswith(_LIBRARIES) else uses(code)
     if argument_names(code)[:1] != ("self",):
         return None
-    chains = tuple(c for c in plan(code).entry if (c.kind, c.name) == ("argument", "self"))
-    return Plan(chains, (), ())
+    chains = tuple(c for c in uses(code).entry if (c.kind, c.name) == ("argument", "self"))
+    return Uses(chains, (), ())
 
 
 def _next(value: Any, kind: str, key: Any, name: str, absent: bool = False) -> Place | None:

@@ -82,26 +82,44 @@ class Emitter:
 
     def _position(self, sum_: Affine) -> Reg:
         """An index expression as numbers."""
-        moving, fixed = self._offset(sum_)
+        moving, fixed, loose = self._offset(sum_)
         base = self.code.add(moving, fixed)
         step = sum_.terms.get(self.lane, 0) if self.lane is not None else 0
-        base = Reg(str(base), "i64") if isinstance(base, int) else base
-        if not step or self.width == 1:
-            return base
-        ramp = consts([i * step for i in range(self.width)], "i64")
-        return self.code.op("add", self.code.splat(base, self.width), ramp)
+        found = Reg(str(base), "i64") if isinstance(base, int) else base
+        if step and self.width > 1:
+            ramp = consts([i * step for i in range(self.width)], "i64")
+            found = self.code.op("add", self.code.splat(found, self.width), ramp)
+        return found if loose is None else self._sum(found, loose)
 
-    def _offset(self, sum_: Affine) -> tuple[Index, int]:
-        """Where a sum of indexes stands at lane 0: the moving part and the fixed part."""
+    def _offset(self, sum_: Affine) -> tuple[Index, int, Reg | None]:
+        """Where a sum of indexes stands at lane 0: the moving part, the fixed part, and the sum
+        of quotients and remainders."""
         moving: Index = 0
         fixed = sum_.constant
+        loose: Reg | None = None
         for i, step in sum_.terms.items():
-            at, known = self.places[i]
-            fixed += step * known
-            moving = self.code.add(moving, self.code.mul(at, step))
+            if i in self.places:
+                at, known = self.places[i]
+                fixed += step * known
+                moving = self.code.add(moving, self.code.mul(at, step))
+                continue
+            value = self._divided(i)
+            scaled = self.code.op("mul", value, const(step, value.type)) if step != 1 else value
+            loose = scaled if loose is None else self._sum(loose, scaled)
         if isinstance(moving, int):
-            return 0, moving + fixed
-        return moving, fixed
+            return 0, moving + fixed, loose
+        return moving, fixed, loose
+
+    def _divided(self, i: Scalar) -> Reg:
+        """A quotient or remainder of a sum of indexes."""
+        found = self.known.get(i)
+        if found is None:
+            number = affine(i.args[0])
+            assert number is not None
+            x = self._position(number)
+            how = "udiv" if i.op == "quotient" else "urem"
+            found = self.known[i] = self.code.op(how, x, const(i.args[1].args[0], x.type))
+        return found
 
     # --- memory -------------------------------------------------------------------------------
 
@@ -143,7 +161,9 @@ class Emitter:
             value = self.value(i)
             scaled = self.code.op("mul", value, const(stride, value.type))
             loose = scaled if loose is None else self._sum(loose, scaled)
-        moving, fixed = self._offset(sum_)
+        moving, fixed, more = self._offset(sum_)
+        if more is not None:
+            loose = more if loose is None else self._sum(loose, more)
         step = sum_.terms.get(self.lane, 0) if self.lane is not None else 0
         start = self.code.at_index(pointer, moving, layout.stored)
         start = self.code.at_index(start, fixed, layout.stored)

@@ -32,12 +32,11 @@ class Control(ctypes.Structure):
         ("primitive", c_void_p),  # syscall or usleep of the C library
         ("idle", c_int64),  # how often workers look for a run before they sleep; 0 while parked
         ("idle_limit", c_int64),  # what each run sets that to
-        ("spins", c_int64),  # how often a thread looks before it sleeps within a run
-        ("spin_limit", c_int64),  # ... as long as no two threads must share a core
+        ("patience_limit", c_int64),  # how often a thread looks before it sleeps within a run
         ("cores", c_int64),
         ("team", c_int64),  # threads of the last run
         ("held", c_int32),  # no team forms: a fork or the end is near
-        ("_pad", c_byte * (LINE - 68)),
+        ("_pad", c_byte * (LINE - 60)),
         ("claimed", c_int32),  # a team is at work
         ("_more", c_byte * (LINE - 4)),
     )
@@ -53,7 +52,9 @@ class Box(ctypes.Structure):
         ("argument", c_void_p),
         ("threads", c_int64),
         ("barriers", c_int64),  # how many this thread has passed
-        ("_pad", c_byte * (LINE - 48)),
+        ("patience", c_int64),  # for the rest of this run; halved by each wait that outlasts it
+        ("taken", c_int32),  # a worker is in native code and reads this
+        ("_pad", c_byte * (LINE - 60)),
         ("heard", c_int32 * 2 * (LINE // 8)),  # one number for each distance
     )
 
@@ -127,7 +128,7 @@ out:
   ret void
 }
 
-define dso_local void @wait(ptr %word, i32 %number.wanted, ptr %limit, ptr %control) nounwind {
+define dso_local i1 @wait(ptr %word, i32 %number.wanted, ptr %limit, ptr %control) nounwind {
   br label %look
 look:
   %looks = phi i64 [ 0, %0 ], [ %looked, %again ]
@@ -161,7 +162,8 @@ awake:
   %after = atomicrmw sub ptr %sleepers, i32 1 seq_cst
   br label %out
 out:
-  ret void
+  %slept = phi i1 [ false, %look ], [ true, %awake ]
+  ret i1 %slept
 }
 
 define dso_local i64 @pauses(i64 %count) nounwind {
@@ -191,10 +193,10 @@ define dso_local void @barrier(ptr %control, i64 %thread, i64 %threads) nounwind
   %many = icmp sgt i64 %threads, 1
   br i1 %many, label %begin, label %out
 begin:
-  %spins = getelementptr i8, ptr %control, i64 $spins
   %boxes = getelementptr i8, ptr %control, i64 $boxes
   %place = mul i64 %thread, $box
   %own = getelementptr i8, ptr %boxes, i64 %place
+  %patience.at = getelementptr i8, ptr %own, i64 $patience
   %passed.at = getelementptr i8, ptr %own, i64 $barriers
   %passed = load i64, ptr %passed.at
   %now = add i64 %passed, 1
@@ -202,8 +204,8 @@ begin:
   %number = trunc i64 %now to i32
   br label %round
 round:
-  %distance = phi i64 [ 1, %begin ], [ %doubled, %round ]
-  %heard = phi i64 [ $heard, %begin ], [ %further, %round ]
+  %distance = phi i64 [ 1, %begin ], [ %doubled, %heard.now ]
+  %heard = phi i64 [ $heard, %begin ], [ %further, %heard.now ]
   %ahead = add i64 %thread, %distance
   %around = sub i64 %ahead, %threads
   %beyond = icmp sge i64 %around, 0
@@ -213,7 +215,14 @@ round:
   %theirs = getelementptr i8, ptr %boxes, i64 %other.word
   call void @post(ptr %theirs, i32 %number, ptr %control)
   %mine = getelementptr i8, ptr %own, i64 %heard
-  call void @wait(ptr %mine, i32 %number, ptr %spins, ptr %control)
+  %slept = call i1 @wait(ptr %mine, i32 %number, ptr %patience.at, ptr %control)
+  br i1 %slept, label %less, label %heard.now
+less:
+  %patience = load i64, ptr %patience.at
+  %half = lshr i64 %patience, 1
+  store i64 %half, ptr %patience.at
+  br label %heard.now
+heard.now:
   %doubled = shl i64 %distance, 1
   %further = add i64 %heard, 8
   %more = icmp slt i64 %doubled, %threads
@@ -233,12 +242,14 @@ define dso_local void @worker(ptr %control, i64 %thread) nounwind {
   %argument.at = getelementptr i8, ptr %ticket, i64 $argument
   %threads.at = getelementptr i8, ptr %ticket, i64 $threads
   %first = load i32, ptr %ticket
-  call void @post(ptr %done, i32 %first, ptr %control)
-  br label %next
+  %taken = getelementptr i8, ptr %ticket, i64 $taken
+  %found = cmpxchg ptr %taken, i32 0, i32 1 seq_cst seq_cst
+  %ours = extractvalue { i32, i1 } %found, 1
+  br i1 %ours, label %next, label %out
 next:
   %last = phi i32 [ %first, %0 ], [ %number, %run ]
   %number = add i32 %last, 1
-  call void @wait(ptr %ticket, i32 %number, ptr %idle, ptr %control)
+  %slept = call i1 @wait(ptr %ticket, i32 %number, ptr %idle, ptr %control)
   %function = load ptr, ptr %function.at
   %quit = icmp eq ptr %function, null
   br i1 %quit, label %out, label %run
@@ -252,31 +263,24 @@ out:
   ret void
 }
 
-define internal void @set(ptr %word, i64 %value) nounwind {
-  %old = load i64, ptr %word
-  %same = icmp eq i64 %old, %value
-  br i1 %same, label %out, label %write
-write:
-  store atomic i64 %value, ptr %word monotonic, align 8
-  br label %out
-out:
-  ret void
-}
-
-define internal void @gather(ptr %control, i64 %threads) nounwind {
-  %idle = getelementptr i8, ptr %control, i64 $idle
-  %idle_limit.at = getelementptr i8, ptr %control, i64 $idle_limit
-  %idle_limit = load i64, ptr %idle_limit.at
-  %spins = getelementptr i8, ptr %control, i64 $spins
-  %spin_limit.at = getelementptr i8, ptr %control, i64 $spin_limit
-  %spin_limit = load i64, ptr %spin_limit.at
+define internal i64 @gather(ptr %control, i64 %threads) nounwind {
   %cores.at = getelementptr i8, ptr %control, i64 $cores
   %cores = load i64, ptr %cores.at
   %crowded = icmp sgt i64 %threads, %cores
-  %patience = select i1 %crowded, i64 0, i64 %spin_limit
-  call void @set(ptr %spins, i64 %patience)
-  %lookout = select i1 %crowded, i64 0, i64 %idle_limit
-  call void @set(ptr %idle, i64 %lookout)
+  %idle.at = getelementptr i8, ptr %control, i64 $idle
+  %idle = load i64, ptr %idle.at
+  %idle_limit.at = getelementptr i8, ptr %control, i64 $idle_limit
+  %idle_limit = load i64, ptr %idle_limit.at
+  %idle.new = select i1 %crowded, i64 0, i64 %idle_limit
+  %idle.same = icmp eq i64 %idle, %idle.new
+  br i1 %idle.same, label %kept, label %write
+write:
+  store atomic i64 %idle.new, ptr %idle.at monotonic, align 8
+  br label %kept
+kept:
+  %patience_limit.at = getelementptr i8, ptr %control, i64 $patience_limit
+  %patience_limit = load i64, ptr %patience_limit.at
+  %patience = select i1 %crowded, i64 0, i64 %patience_limit
   %team.at = getelementptr i8, ptr %control, i64 $team
   %team = load i64, ptr %team.at
   %same = icmp eq i64 %team, %threads
@@ -304,7 +308,7 @@ cleared:
   %more = icmp slt i64 %next, %threads
   br i1 %more, label %box, label %out
 out:
-  ret void
+  ret i64 %patience
 }
 
 define dso_local i32 @dispatch(ptr %control, ptr %function, ptr %argument, i64 %threads,
@@ -329,9 +333,10 @@ alone:
   call void %function(ptr %argument, i64 0, i64 1, ptr %control)
   br label %done
 team:
-  call void @gather(ptr %control, i64 %threads)
+  %patience = call i64 @gather(ptr %control, i64 %threads)
   %boxes = getelementptr i8, ptr %control, i64 $boxes
-  %spins = getelementptr i8, ptr %control, i64 $spins
+  %own.patience = getelementptr i8, ptr %boxes, i64 $patience
+  store i64 %patience, ptr %own.patience
   br label %tell
 tell:
   %told = phi i64 [ 1, %team ], [ %told.next, %tell ]
@@ -343,6 +348,8 @@ tell:
   store ptr %argument, ptr %argument.at
   %threads.at = getelementptr i8, ptr %ticket, i64 $threads
   store i64 %threads, ptr %threads.at
+  %patience.at = getelementptr i8, ptr %ticket, i64 $patience
+  store i64 %patience, ptr %patience.at
   %last = load i32, ptr %ticket
   %number = add i32 %last, 1
   call void @post(ptr %ticket, i32 %number, ptr %control)
@@ -358,7 +365,7 @@ join:
   %asked = getelementptr i8, ptr %boxes, i64 %joined.place
   %answer = load i32, ptr %asked
   %answered = getelementptr i8, ptr %asked, i64 $done
-  call void @wait(ptr %answered, i32 %answer, ptr %spins, ptr %control)
+  %slept = call i1 @wait(ptr %answered, i32 %answer, ptr %own.patience, ptr %control)
   %joined.next = add i64 %joined, 1
   %joined.more = icmp slt i64 %joined.next, %threads
   br i1 %joined.more, label %join, label %finish

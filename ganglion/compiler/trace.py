@@ -3,37 +3,48 @@
 ``trace(step, *args)`` runs the user's own forward, loss, ``backward()`` and optimizer step. Every
 op call arrives at the ``Tracer`` through ``bind``; every in-place store through ``write``. A
 concrete tensor met on the way (a parameter, a buffer, an optimizer slot, a generator's state)
-becomes a state slot: read at each run, and written back if the step stored into it.
+becomes a state slot: read at each run, and written back if the step stored into it. Nothing is
+computed, and whatever Python changes about concrete tensors meanwhile is put back.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 import ganglion.dtypes as dt
 from ganglion import eager
 from ganglion.autograd.anomaly import user_line
 from ganglion.autograd.inplace import check_writable, own_saved, rebase
-from ganglion.dispatch import listening
+from ganglion.compiler.numbers import NUMBER, Lifted, Numbers
+from ganglion.compiler.program import Program as Program
+from ganglion.compiler.reads import Reads
+from ganglion.compiler.results import Results
+from ganglion.compiler.stepping import Stepping
+from ganglion.dispatch import listening, mode
 from ganglion.errors import TraceError
-from ganglion.graph import Graph, Node, Origin, Value, argument, constant, state
+from ganglion.graph import Node, Origin, Value, argument, constant, state
 from ganglion.ops.movement import WRITE_VIEW, plain_chain
 from ganglion.ops.record import OPS, Op
 from ganglion.shapes import Meta
 from ganglion.tensor import Tensor, wrap
 from ganglion.tree import leaves, map_leaves
 
+SMALL = 1024  # elements of a constant that stands in the graph itself
+
 
 class Symbol:
     """What a tensor holds while it is traced: a graph value that looks like an array outside."""
 
-    __slots__ = ("dtype", "shape", "value")
+    __slots__ = ("dtype", "shape", "tracer", "value")
 
-    def __init__(self, value: Value) -> None:
+    def __init__(self, value: Value, tracer: Tracer | None = None) -> None:
         self.value, self.shape, self.dtype = value, value.shape, value.dtype.numpy
+        self.tracer = tracer
 
     @property
     def ndim(self) -> int:
@@ -42,6 +53,40 @@ class Symbol:
     @property
     def size(self) -> int:
         return math.prod(self.shape)
+
+    @property
+    def origin(self) -> str:
+        """The user's line that made it."""
+        origins = {} if self.tracer is None else self.tracer.origins
+        return str(origins.get(self.value.node, "an unknown line"))
+
+
+@dataclass(slots=True, eq=False)
+class Before:
+    """What a concrete tensor was before the trace touched it."""
+
+    tensor: Tensor
+    leaf: bool
+    edge: Any
+    version: int | None
+    view_version: int | None
+
+    def restore(self) -> None:
+        """Make it so again."""
+        x = self.tensor
+        x._leaf, x._edge, x._storage.version = self.leaf, self.edge, self.version
+        if x._view is not None:
+            x._view.version = self.view_version
+
+
+@dataclass(slots=True, eq=False)
+class GradBefore:
+    """A tensor's ``.grad`` before the trace; ``assigned`` if it was replaced before being read."""
+
+    tensor: Tensor
+    grad: Tensor | None
+    spent: bool
+    assigned: bool
 
 
 class Tracer:
@@ -54,6 +99,15 @@ class Tracer:
         self.written: set[int] = set()
         self.origins: dict[Node, Origin] = {}
         self.draws = 0
+        self.conditions: list[Value] = []  # state changes only where all of them hold
+        self.numbers, self.reads = Numbers(), Reads()
+        self.stepping = Stepping(self.numbers, self.reads)
+        self.touched: dict[int, Before] = {}
+        self.grads: dict[int, GradBefore] = {}
+        self.graded: dict[int, Tensor] = {}  # captured where gradients were recorded
+        self.given: list[Tensor] = []  # the caller's tensors,
+        self.wrappers: dict[int, int] = {}  # and by id what stands for them in the trace
+        self.alive: list[Tensor] = []  # so that ids stay their own
 
     # --- the listener -------------------------------------------------------------------------
 
@@ -61,6 +115,8 @@ class Tracer:
         """Record one op call; gradients go onto the same tape as in eager execution."""
         inputs = eager.promoted(op, inputs)
         operands = [self.value(x) if isinstance(x, Tensor) else x for x in inputs]
+        if mode.grad and op.vjp is not None:
+            self._recorded(inputs)
         outs = self.node(op, operands, params).values
         if op.donates:
             targets = tuple(inputs[i] for i in op.donates)
@@ -68,13 +124,14 @@ class Tracer:
                 self.store(target, value)
                 target._storage.advance()
             return targets
-        arrays = [Symbol(x) if isinstance(x, Value) else x for x in operands]
-        data = tuple(map(Symbol, outs)) if op.outputs > 1 else Symbol(outs[0])
+        arrays = [self.symbol(x) if isinstance(x, Value) else x for x in operands]
+        data = tuple(map(self.symbol, outs)) if op.outputs > 1 else self.symbol(outs[0])
         return eager.finish(op, inputs, arrays, params, data)
 
     def write(self, target: Tensor, value: Tensor) -> Tensor:
         """Record an in-place store; storing into a view rewrites its base."""
         check_writable(target, value)
+        self.touch(target)
         new = self.value(value)
         if value.dtype is not target.dtype:
             new = self.node(OPS["cast"], (new,), {"dtype": target.dtype}).values[0]
@@ -86,10 +143,52 @@ class Tracer:
     def read(self, tensor: Tensor) -> Any:
         """Refuse to turn a tensor into Python numbers: a trace does not know them."""
         raise TraceError(
-            f"{_origin()}: a traced step cannot look at a tensor's values (.item(), float(), "
+            f"{origin()}: a traced step cannot look at a tensor's values (.item(), float(), "
             "bool(), .numpy(), .tolist(), printing). Return the tensor and look at it outside, or "
             "express the choice with ganglion.where."
         )
+
+    # --- what else a trace wants to know ------------------------------------------------------
+
+    def grad(self, tensor: Tensor, assigned: bool) -> None:
+        """Note what ``.grad`` was, and whether the step starts by replacing it."""
+        concrete = isinstance(tensor._data, np.ndarray)
+        if id(tensor) in self.grads or not (concrete or id(tensor) in self.wrappers):
+            return
+        self.grads[id(tensor)] = GradBefore(tensor, tensor._grad, tensor._spent, assigned)
+        if assigned or concrete:
+            return
+        if self.given[self.wrappers[id(tensor)]]._grad is not None:
+            raise TraceError(
+                f"{origin()}: a traced step cannot go on from the .grad of an argument. Set it to "
+                "None first, or capture the tensor instead of passing it."
+            )
+
+    def flag(self, tensor: Tensor) -> None:
+        """``requires_grad`` is about to change."""
+        if isinstance(tensor._data, np.ndarray):
+            self.touch(tensor)
+
+    def born(self, tensor: Tensor) -> Tensor:
+        """A tensor of Python's data: the same at every call, whatever is written to it."""
+        value = None
+        if tensor._data.size <= SMALL:
+            value = constant(tensor._data, tensor.dtype)
+        else:
+            value = self.node(OPS["copy"], (self.value(tensor),), {}).values[0]
+        return wrap(self.symbol(value))
+
+    def groups(self, optimizer: Any) -> Iterator[dict[str, Any]]:
+        """The optimizer's groups, with numbers that may change."""
+        return self.stepping.groups(optimizer)
+
+    def touch(self, x: Tensor) -> None:
+        """Remember how a concrete tensor was, to put it back."""
+        for y in (x,) if x._view is None else (x, x._view.base, x._view.origin):
+            if y is None or id(y) in self.touched or not isinstance(y._data, np.ndarray):
+                continue
+            view = None if y._view is None else y._view.version
+            self.touched[id(y)] = Before(y, y._leaf, y._edge, y._storage.version, view)
 
     # --- nodes and values ---------------------------------------------------------------------
 
@@ -97,35 +196,55 @@ class Tracer:
         """The node of a call, with its shapes and the user's line."""
         if op.runs == "eager-only":
             raise TraceError(
-                f"{_origin()}: the result of '{op.name}' has a shape that depends on values, so "
+                f"{origin()}: the result of '{op.name}' has a shape that depends on values, so "
                 "it cannot be part of a traced step. Compute it before the step, or use a mask."
             )
         metas = op.infer(*(x.meta if isinstance(x, Value) else x for x in operands), **params)
         metas = metas if op.outputs > 1 else (metas,)
-        values = [None if x is None else _value(x) for x in operands]
+        values = [None if x is None else self._operand(x) for x in operands]
         unique = None
         if op.random:
             unique, self.draws = self.draws, self.draws + 1
         made = Node(op.name, values, params.items(), metas, unique)
-        self.origins.setdefault(made, _origin())
+        self.origins.setdefault(made, origin())
         return made
+
+    def _operand(self, x: Any) -> Value:
+        if isinstance(x, Value):
+            return x
+        if type(x) is Lifted and x.numbers is self.numbers:
+            return self.node(NUMBER, (self.value(self.numbers.state(x)),), {}).values[0]
+        return constant(x, dt.of_scalar(x))
+
+    def symbol(self, value: Value) -> Symbol:
+        """A value as the data of a tensor in this trace."""
+        return Symbol(value, self)
 
     def value(self, x: Tensor) -> Value:
         """What a tensor holds now: views are followed anew from their base."""
         view = x._view
         if view is not None:
+            self.touch(x)
             found = self.value(view.base)
             for op, params in view.chain:
                 found = self.node(op, (found,), params).values[0]
             return found
-        if isinstance(x._data, Symbol):
-            return x._data.value
-        return self.current[self.slot(x)]
+        data = x._data
+        if isinstance(data, np.ndarray):
+            return self.current[self.slot(x)]
+        if data.tracer is not self and data.tracer is not None:
+            raise TraceError(
+                f"{origin()}: this uses a tensor that was made while another call was traced, at "
+                f"{data.origin}. What must stay from call to call belongs into a tensor made "
+                "before, written to in place (h.copy_(new)), or is returned and passed in again."
+            )
+        return data.value  # type: ignore[no-any-return]
 
     def slot(self, x: Tensor) -> int:
         """The slot of a concrete tensor, captured when first met."""
         found = self.slot_of.get(id(x))
         if found is None:
+            self.touch(x)
             found = self.slot_of[id(x)] = len(self.slots)
             self.slots.append(x)
             self.current[found] = state(found, Meta(x._data.shape, x.dtype))
@@ -133,95 +252,90 @@ class Tracer:
 
     def store(self, target: Tensor, value: Value) -> None:
         """Make ``value`` the content of a tensor, through its base if it is a view."""
+        self.touch(target)
         view = target._view
         if view is not None:
             params = {"chain": plain_chain(view.chain)}
             value = self.node(WRITE_VIEW, (self.value(view.base), value), params).values[0]
             target = view.base
-        if isinstance(target._data, Symbol):
-            target._data = Symbol(value)
-        else:
+        if isinstance(target._data, np.ndarray):
             slot = self.slot(target)
             self.current[slot] = value
             self.written.add(slot)
+        else:
+            target._data = self.symbol(value)
+
+    def _recorded(self, inputs: Sequence[Any]) -> None:
+        """A trace has its own tape: it cannot go on from one that was recorded before."""
+        for x in inputs:
+            if isinstance(x, Tensor) and isinstance(x._data, np.ndarray):
+                self.graded[id(x)] = x
+                if x._edge is not None and self.touched[id(x)].edge is x._edge:
+                    raise TraceError(
+                        f"{origin()}: a traced step uses a tensor that was computed outside and "
+                        "requires gradients. Pass it as an argument, or detach() it."
+                    )
+
+    # --- arguments ----------------------------------------------------------------------------
+
+    def take(self, x: Tensor) -> Tensor:
+        """What stands for an argument in the trace."""
+        position = len(self.given)
+        made = object.__new__(type(x))
+        made._data = self.symbol(argument(position, Meta(x._data.shape, x.dtype)))
+        made._storage = type(x._storage)()
+        made._leaf = x.requires_grad
+        self.given.append(x)
+        self.wrappers[id(made)] = position
+        self.alive.append(made)
+        return made
+
+    def undo(self) -> None:
+        """Put back what concrete tensors were before the trace."""
+        for before in self.touched.values():
+            before.restore()
+        for kept in self.grads.values():
+            kept.tensor._grad, kept.tensor._spent = kept.grad, kept.spent
 
 
-def _value(x: Any) -> Value:
-    return x if isinstance(x, Value) else constant(x, dt.of_scalar(x))
-
-
-def _origin() -> Origin:
+def origin() -> Origin:
     """The innermost line outside this package."""
     return Origin(*user_line())
 
 
-# --- programs ------------------------------------------------------------------------------------
+def proceed_if(flag: Tensor) -> bool:
+    """In a trace: change state only where ``flag`` holds at run time, and go on. Else its value."""
+    tracer = mode.tracer
+    if not isinstance(tracer, Tracer):
+        return bool(flag)
+    tracer.conditions.append(tracer.value(flag))
+    return True
 
 
-@dataclass(frozen=True)
-class Program:
-    """A traced step: its graph, the tensors behind its slots, and how to hand results back."""
-
-    graph: Graph
-    slots: tuple[Tensor, ...]
-    result: Any  # the function's return value, tensors replaced by positions in the outputs
-    gradients: tuple[tuple[int, int], ...]  # (slot, output) of gradients the step leaves behind
-
-
-@dataclass(frozen=True)
-class Position:
-    """Stands for an output in a program's result."""
-
-    index: int
-
-
-def trace(function: Callable[..., Any], *args: Any) -> Program:
+def trace(function: Callable[..., Any], *args: Any, keep_grads: bool = True) -> Program:
     """Run ``function`` once on symbolic tensors of the arguments' shapes and record its graph.
 
     Arguments are tensors (or trees of them). Nothing is computed and no tensor changes.
     """
-    tracer = Tracer()
-    inputs = [argument(i, Meta(x._data.shape, x.dtype)) for i, x in enumerate(_tensors(args))]
-    symbolic = iter([wrap(Symbol(value)) for value in inputs])
-    with listening(tracer):
-        try:
-            result = function(*map_leaves(lambda _: next(symbolic), args))
-            return _finished(tracer, tuple(inputs), result)
-        finally:
-            _forget_gradients(tracer)
-
-
-def _tensors(tree: Any) -> list[Tensor]:
-    found = leaves(tree)
-    for x in found:
+    for x in leaves(args):
         if not isinstance(x, Tensor):
             raise TraceError(f"every argument of a traced step must be a tensor, got {x!r}")
-    return found
+    tracer = Tracer()
+    symbolic = map_leaves(tracer.take, args)
+    return record(tracer, lambda: function(*symbolic), keep_grads)
 
 
-def _finished(tracer: Tracer, inputs: tuple[Value, ...], result: Any) -> Program:
-    outputs: list[Value] = []
-
-    def position(x: Any) -> Any:
-        if not isinstance(x, Tensor):
-            return x
-        outputs.append(tracer.value(x))
-        return Position(len(outputs) - 1)
-
-    shape = map_leaves(position, result)
-    gradients = []
-    for slot, tensor in enumerate(tracer.slots):
-        if tensor.grad is not None and isinstance(tensor.grad._data, Symbol):
-            outputs.append(tracer.value(tensor.grad))
-            gradients.append((slot, len(outputs) - 1))
-    states = tuple(state(i, Meta(t._data.shape, t.dtype)) for i, t in enumerate(tracer.slots))
-    updates = tuple((slot, tracer.current[slot]) for slot in sorted(tracer.written))
-    graph = Graph(inputs, states, tuple(outputs), updates, tracer.origins)
-    return Program(graph, tuple(tracer.slots), shape, tuple(gradients))
-
-
-def _forget_gradients(tracer: Tracer) -> None:
-    """Symbolic gradients must not outlive the trace."""
-    for tensor in tracer.slots:
-        if tensor.grad is not None and isinstance(tensor.grad._data, Symbol):
-            tensor.grad = None
+def record(tracer: Tracer, call: Callable[[], Any], keep_grads: bool) -> Program:
+    """Run the call under a tracer and make its program."""
+    outer = mode.tracer
+    mode.tracer = tracer
+    try:
+        with listening(tracer):
+            return Results(tracer, keep_grads).program(call())
+    except BaseException:
+        tracer.stepping.undo()
+        raise
+    finally:
+        mode.tracer = outer
+        tracer.undo()
+        tracer.numbers.close()

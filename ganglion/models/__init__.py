@@ -1,5 +1,7 @@
 """Ready-made networks."""
 
+from ganglion.models.cnn import cnn
 from ganglion.models.mlp import ACTIVATIONS, mlp
+from ganglion.models.resnet import resnet20
 
-__all__ = ["ACTIVATIONS", "mlp"]
+__all__ = ["ACTIVATIONS", "cnn", "mlp", "resnet20"]

@@ -20,6 +20,15 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+def find_activation(name: str) -> Callable[[], nn.Module]:
+    """The layer of an activation by name; ``ArgumentError`` for an unknown one."""
+    if name not in ACTIVATIONS:
+        close = get_close_matches(name, ACTIVATIONS, 1)
+        hint = f" Did you mean '{close[0]}'?" if close else ""
+        raise ArgumentError(f"unknown activation '{name}'; known: {', '.join(ACTIVATIONS)}.{hint}")
+    return ACTIVATIONS[name]
+
+
 def mlp(
     feature_shape: Sequence[int],
     hidden: Sequence[int],
@@ -31,18 +40,13 @@ def mlp(
 
     Inputs (N, *feature_shape) are flattened first; outputs are (N, outputs), logits or numbers.
     """
-    if activation not in ACTIVATIONS:
-        close = get_close_matches(activation, ACTIVATIONS, 1)
-        hint = f" Did you mean '{close[0]}'?" if close else ""
-        raise ArgumentError(
-            f"unknown activation '{activation}'; known: {', '.join(ACTIVATIONS)}.{hint}"
-        )
+    act = find_activation(activation)
     if any(size < 1 for size in hidden):
         raise ArgumentError(f"hidden sizes must be at least 1, got {tuple(hidden)}")
     layers: list[nn.Module] = [nn.Flatten()] if len(feature_shape) > 1 else []
     size = math.prod(feature_shape)
     for width in hidden:
-        layers += [nn.Linear(size, width), ACTIVATIONS[activation]()]
+        layers += [nn.Linear(size, width), act()]
         layers += [nn.Dropout(dropout)] if dropout else []
         size = width
     return nn.Sequential(*layers, nn.Linear(size, outputs))

@@ -10,7 +10,7 @@ import ganglion.dtypes as dt
 from ganglion.dispatch import mode
 from ganglion.errors import ArgumentTypeError, CheckpointError, GanglionError
 from ganglion.gradmode import no_grad
-from ganglion.history import Handle
+from ganglion.history import Handle, forget_grad
 from ganglion.nn.parameter import Buffer, Parameter
 from ganglion.shapes import show
 from ganglion.tensor import Tensor
@@ -36,6 +36,8 @@ _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_hooks", "_load_hook
 
 class Module:
     """Base of all layers and networks: assign parameters and modules, define ``forward``."""
+
+    _registered = ("_parameters", "_buffers", "_modules")  # where attributes may stand besides
 
     training: bool
     _parameters: dict[str, Parameter | None]
@@ -66,7 +68,7 @@ class Module:
 
     def __getattr__(self, name: str) -> Any:
         found = self.__dict__
-        for kind in ("_parameters", "_buffers", "_modules"):
+        for kind in self._registered:
             if kind in found and name in found[kind]:
                 return found[kind][name]
         raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
@@ -357,8 +359,7 @@ class Module:
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients of all parameters."""
         for p in self.parameters():
-            if p.grad is not None:
-                p.grad = None if set_to_none else p.grad.detach().zero_()
+            forget_grad(p, set_to_none)
 
     def _apply(self, fn: Callable[[Tensor], Tensor]) -> Self:
         for module in self.children():
@@ -367,8 +368,8 @@ class Module:
             for p in self._parameters.values():
                 if p is not None:
                     p.data = fn(p.data)
-                    if p.grad is not None:
-                        p.grad = fn(p.grad)
+                    if p._grad is not None:
+                        p.grad = fn(p._grad)
             for name, buffer in self._buffers.items():
                 if buffer is not None:
                     self._buffers[name] = fn(buffer)

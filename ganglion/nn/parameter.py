@@ -30,7 +30,8 @@ class Parameter(Tensor):
     def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
         if id(self) not in memo:
             copy = type(self)(self.data.clone(), self.requires_grad)
-            copy.grad = None if self.grad is None else self.grad.clone()
+            copy._grad = None if self._grad is None else self._grad.clone()
+            copy._spent = self._spent
             memo[id(self)] = copy
         return memo[id(self)]  # type: ignore[no-any-return]
 

@@ -12,7 +12,21 @@ from typing import Any
 
 import numpy as np
 
+import ganglion.dtypes as dt
 from ganglion.ops.elementwise import Array, of_one, unary
+from ganglion.ops.scalar import (
+    Scalar,
+    absolute,
+    cast,
+    const,
+    copysign,
+    eq,
+    fma,
+    minimum,
+    sqrt,
+    where,
+)
+from ganglion.ops.transcendental import exp, expm1_in_units, horner, in_double, log
 
 _SLOPE = 2 / math.sqrt(math.pi)  # of erf at 0
 _ROOT_PI = 1 / math.sqrt(math.pi)
@@ -129,6 +143,98 @@ def _erfinv_array(x: Array) -> Array:
         y = y + step / (1 - y * step)
     y = np.where(size == 1, np.inf, np.where(size == 0, 0, y))
     return np.copysign(y, wide).astype(x.dtype)
+
+
+# --- compiled: polynomials fitted as those of ops/transcendental.py -------------------------------
+
+_MINUS_LOG_ERFC = (  # -log(1 - erf a) / a - 1, for float32
+    -9.385971679876093e-06, 0.00011884808918694034, -0.0006373304058797657, 0.001675638253800571,
+    -0.00016948420670814812, -0.019147826358675957, 0.10277630388736725, 0.6366195678710938,
+    0.12837916612625122,
+)  # fmt: skip
+_ERF_IS_1 = 3.93
+_ERF = (  # erf(x) / x, of x^2 up to 1
+    -7.59414888712303e-10, 1.3610160027017544e-08, -1.6182663172800565e-07,
+    1.6444001413902785e-06, -1.4924455518315703e-05, 0.00012055280071118049,
+    -0.0008548325474086922, 0.005223977596574647, -0.02686617064194706, 0.11283791670936917,
+    -0.37612638903183343, 1.1283791670955126,
+)  # fmt: skip
+_ERFC = (  # erfc(a) exp(a^2) (1 + 2a), of (a - 4) / (a + 4)
+    -8.369210700839012e-09, -7.984179865257968e-09, 1.0160276907887226e-07,
+    5.5130096885605645e-08, -8.204305682532247e-07, 3.138090736674179e-07, 5.709547253811618e-06,
+    -1.1234246284405406e-05, -2.440055973954247e-05, 0.00015062636505112011,
+    -0.00019925591386288997, -0.0007577744329657149, 0.005031969766696897, -0.01619773388396549,
+    0.03716751556808889, -0.0663303658276993, 0.0937328349960645, -0.10103906603559001,
+    0.06809705425476753, 0.01537965210260671, -0.13962111684056322, 1.2329951186255526,
+)  # fmt: skip
+_ERFC_IS_0 = 27.3
+# erfinv(x) / x: of w - 3.125, sqrt(w) - 3.25 and sqrt(w) - 5, where w = -log(1 - x^2)
+_ERFINV = (
+    (
+        -7.541605461098252e-21, -1.6819266245014831e-19, 1.493030842437848e-18,
+        1.1144771213160778e-17, -1.3806968786763023e-16, 2.1193378497581848e-17,
+        6.699190909907379e-15, -4.054751485252429e-14, -8.201386726355245e-14,
+        2.633516530509918e-12, -1.2972583877474499e-11, -5.415412145635413e-11,
+        1.0512038439762992e-09, -4.112634081494323e-09, -2.907035260838446e-08,
+        4.2347877865474465e-07, -1.365469220879478e-06, -1.3882523363355873e-05,
+        0.0001867342080468157, -0.0007407025341659152, -0.006033670871433194,
+        0.24015818242558956, 1.653654562683103,
+    ),
+    (
+        8.973788210944733e-09, 9.020454300582915e-08, -2.920800197902579e-07,
+        1.9493558975557247e-08, 1.5203370442992584e-06, -4.015032842166998e-06,
+        2.9135806292679363e-06, 1.247587460627764e-05, -4.7315010906582485e-05,
+        6.828469415186382e-05, 2.40304947005643e-05, -0.00035503749604677727,
+        0.0009532894457794768, -0.0016882755579842924, 0.002491442092567011,
+        -0.0037512085074998323, 0.005370914553662969, 1.0052589676941586, 3.0838856104922203,
+    ),
+    (
+        -6.903763062807672e-12, -2.469651350179226e-10, 1.4275793188398056e-09,
+        -3.8224804205418695e-09, 7.743871931615043e-09, -1.4909405105835273e-08,
+        2.9041999002344404e-08, -6.77514105007332e-08, 2.2905279615529535e-07,
+        -9.9296637195698e-07, 4.5260509887365615e-06, -1.9681781566631516e-05,
+        7.599527837821076e-05, -0.00021503011898065877, -0.00013871931839388318,
+        1.010300464864526, 4.849906401408584,
+    ),
+)  # fmt: skip
+
+
+def erf_scalar(x: Scalar) -> Scalar:
+    """The error function: ``1 - exp(log erfc)`` without cancellation, or two pieces for float64."""
+    size = absolute(x)
+    if x.dtype is dt.float32:
+        size = minimum(size, _ERF_IS_1)
+        exponent = fma(horner(size, _MINUS_LOG_ERFC), size, size)
+        return copysign(expm1_in_units(-exponent, 0), x)
+    near = x * horner(x * x, _ERF)
+    return where(size < 1, near, copysign(1 - _erfc_positive(size), x))
+
+
+def _erfc_positive(a: Scalar) -> Scalar:
+    """``exp(-a^2)``, with the rounding error of the square, times a smooth function."""
+    a = minimum(a, _ERFC_IS_0)
+    square = a * a
+    power = exp(-square)
+    power = fma(-power, fma(a, a, -square), power)
+    return power * (horner((a - 4) / (a + 4), _ERFC) / (a + a + 1))
+
+
+def _erfc_scalar(x: Scalar) -> Scalar:
+    wide = in_double(x)
+    found = _erfc_positive(absolute(wide))
+    return cast(where(wide < 0, 2 - found, found), x.dtype)
+
+
+def _erfinv_scalar(x: Scalar) -> Scalar:
+    wide = in_double(x)
+    w = -log(fma(-wide, wide, const(1, dt.float64)))
+    root = sqrt(w)
+    near, middle, far = map(horner, (w - 3.125, root - 3.25, root - 5), _ERFINV)
+    found = wide * where(w < 6.25, near, where(w < 16, middle, far))
+    return cast(where(eq(absolute(wide), 1), wide * math.inf, found), x.dtype)
+
+
+# --- records --------------------------------------------------------------------------------------
 
 
 def _density(x: Any) -> Any:

@@ -6,6 +6,7 @@ Abramowitz and Stegun 1964, 6.1.40, 6.3.18, 6.4.11 and 23.2.9 (Euler-Maclaurin).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,9 @@ from ganglion.errors import ArgumentError
 from ganglion.ops.elementwise import Array, of_one, unary
 from ganglion.ops.error_function import polynomial
 from ganglion.ops.record import Op, into
+from ganglion.ops.scalar import Scalar, absolute, cast, const, eq, rint, where
+from ganglion.ops.transcendental import horner, in_double, log, log1p, repeated
+from ganglion.ops.trigonometric import of_pi
 
 if TYPE_CHECKING:
     from ganglion.tensor import Tensor
@@ -131,6 +135,92 @@ def _trigamma(x: Array) -> Any:
     sine = np.sin(math.pi * (x - np.round(x)))
     return np.where(reflected, (math.pi / sine) ** 2 - found, found)
 
+
+# --- compiled -------------------------------------------------------------------------------------
+
+
+def _scalar_in_double(rule: Any) -> Any:
+    def wide(x: Scalar, **params: Any) -> Scalar:
+        return cast(rule(in_double(x), **params), x.dtype)
+
+    return wide
+
+
+def _raised(x: Scalar, combine: Callable[[Scalar, Scalar], Scalar], start: float) -> Any:
+    """``x`` in steps of one to 10 or more, and what ``combine`` makes of the numbers passed."""
+    found = const(start, x.dtype)
+    for _ in range(int(_LARGE)):
+        small = x < _LARGE
+        found = where(small, combine(found, x), found)
+        x = where(small, x + 1, x)
+    return x, found
+
+
+def _lgamma_positive_scalar(x: Scalar) -> Scalar:
+    x, passed = _raised(x, lambda product, at: product * at, 1.0)
+    series = horner(1 / (x * x), _LGAMMA_SERIES) / x
+    stirling = (x - 0.5) * log(x) - x + 0.5 * math.log(2 * math.pi) + series - log(passed)
+    return where(x < math.inf, stirling, x)
+
+
+def _lgamma_scalar(x: Scalar) -> Scalar:
+    reflected = x < 0.5
+    y = where(reflected, 1 - x, x)
+    second = y > 1.5
+    e = where(second, y - 2, y - 1)
+    around = horner(e, _lgamma_at_one())
+    around = where(second, around + log1p(e), around)
+    found = where(absolute(e) < _AROUND, around, _lgamma_positive_scalar(y))
+    sine, _ = of_pi(x - rint(x))
+    mirrored = math.log(math.pi) - log(absolute(sine)) - found
+    return where(eq(x, -math.inf), math.inf, where(reflected, mirrored, found))
+
+
+def _digamma_positive_scalar(x: Scalar) -> Scalar:
+    x, total = _raised(x, lambda total, at: total - 1 / at, 0.0)
+    inverse = 1 / (x * x)
+    return total + log(x) - 0.5 / x - inverse * horner(inverse, _DIGAMMA_SERIES)
+
+
+def _hurwitz_scalar(s: int, q: Scalar) -> Scalar:
+    q, total = _raised(q, lambda total, at: total + 1 / repeated(at, s), 0.0)
+    power = 1 / repeated(q, s)
+    total = total + q * power / (s - 1) + power * 0.5
+    factor = power * (s / 2) / q
+    for k, b in enumerate(_BERNOULLI, 1):
+        total = total + factor * b
+        rising = (s + 2 * k - 1) * (s + 2 * k) / ((2 * k + 1) * (2 * k + 2))
+        factor = factor * rising / (q * q)
+    return where(q < math.inf, total, 0.0)
+
+
+@cache
+def _cotangent_slopes(n: int) -> tuple[float, ...]:
+    """The ``n``-th derivative of cot as a polynomial in cot, highest power first."""
+    powers = [0, 1]
+    for _ in range(n):
+        slope = [k * c for k, c in enumerate(powers)][1:]
+        powers = [-a - b for a, b in zip([*slope, 0, 0], [0, 0, *slope], strict=True)]
+    return tuple(float(c) for c in reversed(powers))
+
+
+def _polygamma_scalar(x: Scalar, n: int) -> Scalar:
+    """Below 0 by reflection (Abramowitz and Stegun 6.4.7)."""
+    negative = x < 0
+    y = where(negative, 1 - x, x)
+    sine, cosine = of_pi(x - rint(x))
+    slopes = horner(cosine / sine, _cotangent_slopes(n)) * math.pi ** (n + 1)
+    if n == 0:
+        found = _digamma_positive_scalar(y)
+        mirrored = where(eq(rint(x), x), math.nan, found - slopes)
+        return where(negative, mirrored, found)
+    found = _hurwitz_scalar(n + 1, y) * math.factorial(n)
+    sign = (-1.0) ** (n + 1)
+    is_pole = eq(rint(x), x) & (x <= 0) & (x > -math.inf)
+    return where(is_pole, sign * math.inf, where(negative, -slopes - found, found * sign))
+
+
+# --- records --------------------------------------------------------------------------------------
 
 POLYGAMMA: Op = unary(
     "polygamma", _in_double(_polygamma), lambda s, g: g * POLYGAMMA(s.x, n=s["n"] + 1), "x"

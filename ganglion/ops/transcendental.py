@@ -64,7 +64,7 @@ class Format(NamedTuple):
 FORMATS = {dt.float32: Format(dt.int32, 23, 127), dt.float64: Format(dt.int64, 52, 1023)}
 
 
-def polynomial(x: Scalar, coefficients: Sequence[float]) -> Scalar:
+def horner(x: Scalar, coefficients: Sequence[float]) -> Scalar:
     """Horner's rule, highest power first."""
     found = const(coefficients[0], x.dtype)
     for c in coefficients[1:]:
@@ -140,7 +140,7 @@ class Exponent(NamedTuple):
     integer: Scalar
 
 
-def _whole_part(x: Scalar, per: float = 1.0) -> tuple[Scalar, Scalar]:
+def whole_part(x: Scalar, per: float = 1.0) -> tuple[Scalar, Scalar]:
     """The whole number nearest to ``x * per``, as a float and in the low bits of an integer."""
     form = FORMATS[x.dtype]
     shifted = fma(x, per, form.magic) if per != 1 else x + form.magic
@@ -149,7 +149,7 @@ def _whole_part(x: Scalar, per: float = 1.0) -> tuple[Scalar, Scalar]:
 
 def _by_ln_2(x: Scalar) -> Exponent:
     high, low = _LN_2[x.dtype]
-    whole, integer = _whole_part(x, LOG2_E)
+    whole, integer = whole_part(x, LOG2_E)
     return Exponent(fma(whole, -low, fma(whole, -high, x)), whole, integer)
 
 
@@ -169,21 +169,21 @@ def _times_power_of_2(x: Scalar, whole: Scalar, integer: Scalar) -> Scalar:
 def exp(x: Scalar) -> Scalar:
     """``e ** x``."""
     part = _by_ln_2(limited(x, *_EXP_RANGE[x.dtype]))
-    return _times_power_of_2(polynomial(part.rest, _EXP[x.dtype]), part.whole, part.integer)
+    return _times_power_of_2(horner(part.rest, _EXP[x.dtype]), part.whole, part.integer)
 
 
 def exp2(x: Scalar) -> Scalar:
     """``2 ** x``."""
     x = limited(x, *_EXP2_RANGE[x.dtype])
-    whole, integer = _whole_part(x)
-    return _times_power_of_2(polynomial(x - whole, _EXP2[x.dtype]), whole, integer)
+    whole, integer = whole_part(x)
+    return _times_power_of_2(horner(x - whole, _EXP2[x.dtype]), whole, integer)
 
 
 def _expm1_of_rest(r: Scalar) -> Scalar:
-    return fma(polynomial(r, _EXPM1[r.dtype]), r * r, r)
+    return fma(horner(r, _EXPM1[r.dtype]), r * r, r)
 
 
-def _expm1_in_units(x: Scalar, shift: int) -> Scalar:
+def expm1_in_units(x: Scalar, shift: int) -> Scalar:
     """``(e ** x - 1) / 2 ** shift``; with a shift, nothing overflows before the result does."""
     part = _by_ln_2(x)
     power = _power_of_2(part.integer - shift if shift else part.integer, x.dtype)
@@ -192,7 +192,7 @@ def _expm1_in_units(x: Scalar, shift: int) -> Scalar:
 
 def expm1(x: Scalar) -> Scalar:
     """``e ** x - 1``, accurate near 0."""
-    found = _expm1_in_units(limited(x, *_EXPM1_RANGE[x.dtype]), 1) * 2
+    found = expm1_in_units(limited(x, *_EXPM1_RANGE[x.dtype]), 1) * 2
     return where(absolute(x) < FORMATS[x.dtype].tiny, x, found)
 
 
@@ -204,14 +204,14 @@ def sigmoid(x: Scalar) -> Scalar:
 def tanh(x: Scalar) -> Scalar:
     """The hyperbolic tangent."""
     size = minimum(absolute(x), _TANH_IS_1[x.dtype])
-    grown = _expm1_in_units(size + size, 0)
+    grown = expm1_in_units(size + size, 0)
     return copysign(grown / (grown + 2), x)
 
 
 def sinh(x: Scalar) -> Scalar:
     """The hyperbolic sine."""
     size = absolute(x)
-    half = _expm1_in_units(minimum(size, _SINH_IS_INFINITE[x.dtype]), 2) * 2
+    half = expm1_in_units(minimum(size, _SINH_IS_INFINITE[x.dtype]), 2) * 2
     few = minimum(half, 2.0 ** (2 * FORMATS[x.dtype].digits))
     found = copysign(half + few / (few + few + 1), x)
     return where(size < FORMATS[x.dtype].tiny, x, found)
@@ -220,7 +220,7 @@ def sinh(x: Scalar) -> Scalar:
 def cosh(x: Scalar) -> Scalar:
     """The hyperbolic cosine."""
     part = _by_ln_2(minimum(absolute(x), _SINH_IS_INFINITE[x.dtype]))
-    power = polynomial(part.rest, _EXP[x.dtype])
+    power = horner(part.rest, _EXP[x.dtype])
     half = _times_power_of_2(power, part.whole - 1, part.integer - 1)
     return half + 0.25 / half
 
@@ -275,11 +275,11 @@ def _octaves(x: Scalar) -> Logarithm:
 def _beyond(f: Scalar) -> Scalar:
     """``log(1 + f) - f``."""
     if f.dtype is dt.float32:
-        return f * f * fma(polynomial(f, _LOG1P), f, -0.5)
+        return f * f * fma(horner(f, _LOG1P), f, -0.5)
     s = f / (f + 2)
     z = s * s
     half = f * f * 0.5
-    return fma(s, fma(polynomial(z, _LOG_RATIO), z, half), -half)
+    return fma(s, fma(horner(z, _LOG_RATIO), z, half), -half)
 
 
 def _outside(x: Scalar, found: Scalar) -> Scalar:
@@ -382,7 +382,7 @@ def _log2_in_two(x: Scalar) -> tuple[Scalar, Scalar]:
     s_low = (fma(-s, sum_, f) - s * lost) / sum_
     z = s * s
     z_low = fma(s, s, -z) + 2 * s * s_low
-    rest = z * polynomial(z, _LOG2_RATIO)
+    rest = z * horner(z, _LOG2_RATIO)
     third = rest + _LOG2_THIRD[0]
     third_low = (_LOG2_THIRD[0] - third) + rest + _LOG2_THIRD[1]
     square = z * third
@@ -403,8 +403,8 @@ def _positive_power(x: Scalar, y: Scalar) -> Scalar:
     far = absolute(product) > 1100
     product_low = where(far, 0.0, fma(y, high, -product) + y * low)
     product = limited(product, -1100.0, 1100.0)
-    whole, integer = _whole_part(product)
-    power = polynomial(product - whole + product_low, _EXP2[dt.float64])
+    whole, integer = whole_part(product)
+    power = horner(product - whole + product_low, _EXP2[dt.float64])
     return _times_power_of_2(power, whole, integer)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import ganglion.dtypes as dt
@@ -22,12 +23,14 @@ from ganglion.ops.scalar import (
     eq,
     fma,
     lshr,
+    maximum,
     ne,
     rarely,
+    rint,
     sqrt,
     where,
 )
-from ganglion.ops.transcendental import FORMATS, INF, polynomial, whole_part
+from ganglion.ops.transcendental import FORMATS, horner, whole_part
 
 _SIN = {  # (sin r - r) / r^3, of r^2
     dt.float32: (-0.00019507882825564593, 0.008332106284797192, -0.16666653752326965),
@@ -81,13 +84,18 @@ _NEAREST_PI = {
 # --- reduction ------------------------------------------------------------------------------------
 
 _LARGE = {dt.float32: 2.0**15, dt.float64: 2.0**20}
-_LIMB = 32
-_LOW = (1 << _LIMB) - 1
-# 2/pi, and the first word of zeros for angles that are not so large
 _TWO_OVER_PI = int(
-    "A2F9836E4E441529FC2757D1F534DDC0DB6295993C439041FE5163ABDEBBC561B7246E3A424DD2E0"
+    "A2F9836E4E441529FC2757D1F534DDC0DB6295993C439041FE5163ABDEBBC561B7246E3A424DD2E006492EEA09D1"
+    "921CFE1DEB1CB129A73EE88235F52EBB4484E99C7026B45F7E413991D639835339F49C845F8BBDF9283B1FF897FF"
+    "DE05980FEF2F118B5A0A6D1F6D367ECF27CB09B74F463F669E5FEA2D7527BAC7EBE5F17B3D0739F78A5292EA6BFB"
+    "5FB11F8D5D0856033046FC7B6BAB",
+    16,
 )
-_WORDS = 38
+_BITS = 1216  # of 2/pi behind the point
+_LIMB = 28  # bits of a digit, so that sums of products of two fit 64
+_MASK = (1 << _LIMB) - 1
+_ZEROS = 2  # digits of 0 in front, for angles that are not so large
+_KEPT = {dt.float32: 4, dt.float64: 7}  # digits that make a difference
 
 
 class Angle(NamedTuple):
@@ -104,3 +112,176 @@ def _reduced(x: Scalar) -> Angle:
     large = absolute(x) > _LARGE[x.dtype]
     far = _reduced_large(x)
     return Angle(rarely(large, far.rest, rest), rarely(large, far.quarters, integer))
+
+
+def _digit(number: int) -> int:
+    """Digit ``number`` of 2/pi to base 2**28, zeros first."""
+    behind = _BITS - (number - _ZEROS + 1) * _LIMB
+    return _TWO_OVER_PI >> behind & _MASK if number >= _ZEROS and behind >= 0 else 0
+
+
+def _reduced_large(x: Scalar) -> Angle:
+    """Payne and Hanek: the mantissa times those digits of 2/pi that fractions come from."""
+    form = FORMATS[x.dtype]
+    number = cast(bits(absolute(x), form.integer), dt.int64)
+    mantissa = number & ((1 << form.digits) - 1) | 1 << form.digits
+    skipped = _ZEROS * _LIMB - form.bias - form.digits - 2
+    place = maximum(lshr(number, form.digits) + skipped, 0)  # of the first bit that matters
+    digits = _window(place, form.bias + 1 + form.bias + skipped, _KEPT[x.dtype])
+    return _as_angle(x, _product(digits, mantissa))
+
+
+def _window(place: Scalar, last: int, count: int) -> list[Scalar]:
+    """``count`` digits of 2/pi from bit ``place`` on, which is at most ``last``."""
+    skip = place * 2341 >> 16  # whole digits: place // 28
+    left = place - skip * _LIMB
+    levels = (last // _LIMB).bit_length()
+    found = [const(_digit(i), dt.int64) for i in range(count + (1 << levels))]
+    for step in (1 << level for level in reversed(range(levels))):
+        far = ne(skip & step, 0)
+        pairs = zip(found, found[step : count + 2 * step], strict=False)
+        found = [where(far, later, here) for here, later in pairs]
+    return [lshr((a << _LIMB | b) << left, _LIMB) & _MASK for a, b in pairwise(found)]
+
+
+def _product(digits: list[Scalar], mantissa: Scalar) -> list[Scalar]:
+    """The lowest digits of a product, as many as there are in the first factor."""
+    low, high = mantissa & _MASK, lshr(mantissa, _LIMB)
+    found: list[Scalar] = []
+    carry, before = const(0, dt.int64), const(0, dt.int64)
+    for digit in reversed(digits):
+        total = digit * low + before * high + carry
+        found.insert(0, total & _MASK)
+        carry, before = lshr(total, _LIMB), digit
+    return found
+
+
+def _as_angle(x: Scalar, digits: list[Scalar]) -> Angle:
+    """The angle whose number of right angles, modulo 4, has these digits: 2 bits are whole."""
+    top, *rest = digits[:5]
+    point = _LIMB - 2
+    quarters = top + (1 << point - 1) >> point
+    upper = (top - (quarters << point) << _LIMB) + rest[0]
+    lower = (rest[1] << _LIMB) + rest[2]
+    carry = lower + (1 << 2 * _LIMB - 1) >> 2 * _LIMB
+    lower = lower - (carry << 2 * _LIMB)
+    fine = cast(lower, dt.float64) * 2.0 ** -(point + 3 * _LIMB)
+    for digit in rest[3:]:
+        fine = fma(cast(digit, dt.float64), 2.0 ** -(point + 4 * _LIMB), fine)
+    angle = fma(cast(upper + carry, dt.float64), 2.0 ** -(point + _LIMB), fine) * (math.pi / 2)
+    angle = cast(angle, x.dtype) + (x - x)  # NaN for infinity
+    quarters = cast(quarters, FORMATS[x.dtype].integer)
+    return Angle(where(x < 0, -angle, angle), where(x < 0, -quarters, quarters))
+
+
+# --- sines ----------------------------------------------------------------------------------------
+
+
+def _sine(r: Scalar) -> Scalar:
+    """The sine of at most 45 degrees."""
+    z = r * r
+    return fma(horner(z, _SIN[r.dtype]), z * r, r)
+
+
+def _cosine(r: Scalar) -> Scalar:
+    """The cosine of at most 45 degrees."""
+    z = r * r
+    return fma(horner(z, _COS[r.dtype]), z * z, fma(z, -0.5, const(1, r.dtype)))
+
+
+def _turned(angle: Angle, quarters: int) -> Scalar:
+    """The sine of an angle and so many right angles."""
+    at = angle.quarters + quarters if quarters else angle.quarters
+    found = where(ne(at & 1, 0), _cosine(angle.rest), _sine(angle.rest))
+    return where(ne(at & 2, 0), -found, found)
+
+
+def sin(x: Scalar) -> Scalar:
+    """The sine of radians."""
+    return where(absolute(x) < FORMATS[x.dtype].tiny, x, _turned(_reduced(x), 0))
+
+
+def cos(x: Scalar) -> Scalar:
+    """The cosine of radians."""
+    return _turned(_reduced(x), 1)
+
+
+def tan(x: Scalar) -> Scalar:
+    """The tangent of radians."""
+    angle = _reduced(x)
+    sine, cosine = _sine(angle.rest), _cosine(angle.rest)
+    odd = ne(angle.quarters & 1, 0)
+    found = where(odd, -cosine, sine) / where(odd, sine, cosine)
+    return where(absolute(x) < FORMATS[x.dtype].tiny, x, found)
+
+
+def of_pi(x: Scalar) -> tuple[Scalar, Scalar]:
+    """``sin(pi x)`` and ``cos(pi x)`` of at most 1/2, exact where they are 0 or 1."""
+    whole, integer = whole_part(x, 2)
+    angle = Angle(fma(whole, -0.5, x) * math.pi, integer)
+    return _turned(angle, 0), _turned(angle, 1)
+
+
+def sinc(x: Scalar) -> Scalar:
+    """``sin(pi x) / (pi x)``; 1 at 0."""
+    whole = rint(x)
+    sine, _ = of_pi(x - whole)
+    odd = ne(rint(whole * 0.5) * 2, whole)
+    return where(eq(x, 0), 1.0, where(odd, -sine, sine) / (x * math.pi))
+
+
+# --- inverses -------------------------------------------------------------------------------------
+
+
+def _odd(x: Scalar, coefficients: Sequence[float]) -> Scalar:
+    """``x + x^3 p(x^2)``."""
+    z = x * x
+    return fma(horner(z, coefficients), z * x, x)
+
+
+def atan(x: Scalar) -> Scalar:
+    """The angle in [-pi/2, pi/2] of a tangent."""
+    size = absolute(x)
+    steep = size > 1
+    angle = _odd(where(steep, 1 / size, size), _ATAN[x.dtype])
+    return copysign(where(steep, _right_angle(x.dtype, -angle), angle), x)
+
+
+def _right_angle(dtype: dt.dtype, plus: Scalar) -> Scalar:
+    high, low = _NEAREST_PI[dtype]
+    return plus + low / 2 + high / 2
+
+
+def atan2(y: Scalar, x: Scalar) -> Scalar:
+    """The angle of the point (x, y), in [-pi, pi]."""
+    across, up = absolute(x), absolute(y)
+    steep = up > across
+    longer, shorter = where(steep, up, across), where(steep, across, up)
+    slope = shorter / where(eq(longer, 0), 1.0, longer)
+    slope = where(eq(shorter, longer) & ne(longer, 0), 1.0, slope)  # infinities too
+    angle = _odd(slope, _ATAN[x.dtype])
+    angle = where(steep, _right_angle(x.dtype, -angle), angle)
+    high, low = _NEAREST_PI[x.dtype]
+    behind = bits(x, FORMATS[x.dtype].integer) < 0
+    return copysign(where(behind, low - angle + high, angle), y)
+
+
+def _small_or_mirrored(size: Scalar) -> tuple[Scalar, Scalar]:
+    """Whether a sine is above 1/2, and the angle of it, or then half of the one left to 90."""
+    steep = size > 0.5
+    return steep, _odd(where(steep, sqrt((1 - size) * 0.5), size), _ASIN[size.dtype])
+
+
+def asin(x: Scalar) -> Scalar:
+    """The angle in [-pi/2, pi/2] of a sine; NaN outside [-1, 1]."""
+    steep, angle = _small_or_mirrored(absolute(x))
+    return copysign(where(steep, _right_angle(x.dtype, angle * -2), angle), x)
+
+
+def acos(x: Scalar) -> Scalar:
+    """The angle in [0, pi] of a cosine; NaN outside [-1, 1]."""
+    steep, angle = _small_or_mirrored(absolute(x))
+    high, low = _NEAREST_PI[x.dtype]
+    double = angle + angle
+    near_ends = where(x < 0, low - double + high, double)
+    return where(steep, near_ends, _right_angle(x.dtype, -copysign(angle, x)))

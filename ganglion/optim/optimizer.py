@@ -7,9 +7,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from ganglion.dispatch import mode
 from ganglion.errors import ArgumentError, ArgumentTypeError, CheckpointError
 from ganglion.gradmode import enable_grad, no_grad
-from ganglion.history import Handle
+from ganglion.history import Handle, forget_grad
 from ganglion.shapes import show
 from ganglion.tensor import Tensor
 
@@ -85,14 +86,8 @@ class Optimizer:
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients (or, with False, fill them with zeros)."""
-        for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                if set_to_none:
-                    p.grad = None
-                else:
-                    p.grad = p.grad.detach().zero_()
+        for p in self._numbered():
+            forget_grad(p, set_to_none)
 
     def step(self, closure: Closure | None = None) -> Any:
         """Update every parameter that has a gradient; ``closure`` recomputes the loss first."""
@@ -102,8 +97,9 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
+        groups = self.param_groups if mode.tracer is None else mode.tracer.groups(self)
         with no_grad():
-            for group in self.param_groups:
+            for group in groups:
                 self.update(group)
         for hook in tuple(self._post_hooks.values()):
             hook(self, (closure,), {})

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ganglion.creation import full_like, zeros, zeros_like
+from ganglion.dispatch import eagerly
 from ganglion.dtypes import float32
 from ganglion.errors import ArgumentError
 from ganglion.ops import update as ops
@@ -83,7 +84,10 @@ class SGD(Optimizer):
                 continue
             state = self.state[p]
             first = state.get("momentum_buffer") is None
-            if first:
+            if first and not group["dampening"]:
+                _start(state, p, ["momentum_buffer"])  # of zeros: the first step is like the others
+                first = False
+            elif first:
                 state["momentum_buffer"] = zeros_like(p)
             ops.SGD_MOMENTUM(
                 p, g, state["momentum_buffer"], lr, group["momentum"], group["dampening"], wd,
@@ -139,9 +143,8 @@ class Adam(Optimizer):
         for p, g in with_gradients(group):
             state = self.state[p]
             if not state:
-                _start(state, p, ["exp_avg", "exp_avg_sq"])
-                if group["amsgrad"]:
-                    state["max_exp_avg_sq"] = zeros_like(p)
+                names = ["step", "exp_avg", "exp_avg_sq"]
+                _start(state, p, [*names, *["max_exp_avg_sq"] * group["amsgrad"]])
             tops = (state["max_exp_avg_sq"],) if group["amsgrad"] else ()
             (ops.AMSGRAD if tops else ops.ADAM)(
                 p, g, state["exp_avg"], state["exp_avg_sq"], state["step"], *tops,
@@ -151,9 +154,10 @@ class Adam(Optimizer):
 
 
 def _start(state: dict[str, Any], p: Tensor, slots: list[str]) -> None:
-    state["step"] = zeros((), dtype=float32)
-    for name in slots:
-        state[name] = zeros_like(p)
+    """Zeros for a parameter's slots; in a trace too they are made at once."""
+    with eagerly():
+        for name in slots:
+            state[name] = zeros((), dtype=float32) if name == "step" else zeros_like(p)
 
 
 class AdamW(Adam):
@@ -274,7 +278,7 @@ class RMSprop(Optimizer):
         for p, g in with_gradients(group):
             state = self.state[p]
             if not state:
-                _start(state, p, names)
+                _start(state, p, ["step", *names])
             ops.RMSPROP[centered, momentum](
                 p, g, *(state[name] for name in names), state["step"], group["lr"],
                 group["alpha"], group["eps"], group["weight_decay"], group["momentum"],

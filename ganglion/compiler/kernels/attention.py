@@ -10,24 +10,20 @@ Rows that see no key at all give zeros, and their log-sum-exp is minus infinity.
 from __future__ import annotations
 
 from ganglion.compiler.kernel import Layout, Plan, store_lanes
+from ganglion.compiler.kernels.buffers import Named, Scratch, across, lane, padded
 from ganglion.compiler.kernels.exponential import exp, log
 from ganglion.compiler.kernels.heads import (
     INF,
     KEYS,
     Heads,
-    Named,
     Problem,
-    Scratch,
-    across,
     chunk_rows,
     evenly,
     finite,
     greater,
     groups,
-    lane,
-    maximum,
     kernel_of,
-    padded,
+    maximum,
     problem,
     round_up,
 )
@@ -35,13 +31,8 @@ from ganglion.compiler.kernels.tile import AVX512, Registers, Target, tile
 from ganglion.compiler.text import Code, Index, Reg, const
 
 
-# --- forward ----------------------------------------------------------------------------------------
-
-
 class Forward(Heads):
-    """Emits attention. Scratch: panels of keys, rows of values, scores of a tile's rows; and where
-    keys come in several blocks, the maximum, sum and mixed values so far of every row of a chunk.
-    """
+    """Emits attention, for all keys at once or block by block."""
 
     def __init__(self, code: Code, it: Problem, named: Named, scratch: Reg) -> None:
         super().__init__(code, it, named, scratch)
@@ -212,7 +203,7 @@ class Forward(Heads):
         for r, row in enumerate(tile):
             for v, value in enumerate(row):
                 scaled = self.code.fmul(value, lane(self.code, inverse, r))
-                self.put(scaled, "out", self.code.add(q, r), column + v * self.it.lanes)
+                self.store(scaled, "out", self.code.add(q, r), column + v * self.it.lanes)
 
     def sum_up(self, q: Index, rows: int, top: Reg, total: Reg) -> None:
         """The log-sum-exp of each row."""
@@ -220,7 +211,7 @@ class Forward(Heads):
         found = code.fadd(log(code, total), top)
         empty = code.compare("oeq", total, const(0, self.type))
         found = code.select(empty, const(-INF, self.type), found)
-        stride = self.named["lse"][1].strides[-1]
+        stride = self.layout("lse").strides[-1]
         store_lanes(code, found, self.at("lse", q), stride, rows)
 
 

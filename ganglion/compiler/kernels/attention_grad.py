@@ -11,23 +11,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from ganglion.compiler.kernel import Layout, Plan
+from ganglion.compiler.kernels.buffers import Named, Scratch, across, lane, padded
 from ganglion.compiler.kernels.exponential import exp
 from ganglion.compiler.kernels.heads import (
     KEYS,
     TASKS,
     Heads,
-    Named,
     Problem,
-    Scratch,
-    across,
     chunk_rows,
     evenly,
     finite,
     groups,
     kernel_of,
-    lane,
     maximum,
-    padded,
     problem,
     round_up,
 )
@@ -113,11 +109,11 @@ class Backward(Heads):
         """Zero rows of a result that is added to several times."""
         if times == 1:
             return
-        zero, width = const(0, self.type), self.named[name][1].shape[-1]
+        zero, width = const(0, self.type), self.layout(name).shape[-1]
 
         def row(i: Index) -> None:
             for column in range(0, width, self.it.lanes):
-                self.put(zero, name, i, column)
+                self.store(zero, name, i, column)
 
         self.code.guarded_loop(low, high, 1, row)
 
@@ -222,8 +218,8 @@ class Backward(Heads):
         sums = [const(0, self.type)] * rows
         for column in range(0, it.width, it.lanes):
             for r in range(rows):
-                pair = [self.lanes(name, code.add(q, r), column) for name in ("g", "out")]
-                sums[r] = code.fma(*pair, sums[r])
+                g, out = (self.load(name, code.add(q, r), column) for name in ("g", "out"))
+                sums[r] = code.fma(g, out, sums[r])
         total = across(code, sums, Code.fadd)
         return [lane(code, total, r) for r in range(rows)]
 
@@ -259,7 +255,7 @@ class Backward(Heads):
             rows = self.minus(low, start)
             left = self.place(scratch, code.add(code.mul(rows, room.step), self.minus(k, key)))
             right = self.place(packed, code.mul(rows, wide))
-            for column, vectors in groups(self.named[name][1].shape[-1], it.lanes, it.columns):
+            for column, vectors in groups(self.layout(name).shape[-1], it.lanes, it.columns):
                 sums = tile(
                     code, range(count), vectors, self.minus(stop, low), left, room.step,
                     code.at_index(right, column, it.element), wide, element=it.element,
@@ -276,10 +272,10 @@ class Backward(Heads):
             for v, value in enumerate(vectors):
                 at = column + v * self.it.lanes
                 if times > 1:
-                    value = code.fma(value, scale, self.lanes(name, code.add(row, r), at))
+                    value = code.fma(value, scale, self.load(name, code.add(row, r), at))
                 elif factor != 1:
                     value = code.fmul(value, scale)
-                self.put(value, name, code.add(row, r), at)
+                self.store(value, name, code.add(row, r), at)
 
 
 def attention_grad(

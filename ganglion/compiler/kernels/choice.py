@@ -18,18 +18,23 @@ from ganglion.compiler.kernels.tile import AVX512, Target, dot_group, natural_la
 from ganglion.shapes import Shape
 
 LATENCY = 8  # slots until a sum can be added to again
-LINE = 2.5  # a line of 64 bytes from the second cache, read in order
-STRIDED_LINE = 5.0  # one that lies far from the line before it
-ALIASED_LINE = 10.0  # one that competes with those before it for a place in the cache
+LINE = 0.25  # a line of 64 bytes from the second cache, read in order
+STRIDED_LINE = 0.3  # one that lies apart from the line before it
+FAR_LINE = 1.0  # one that lies half a page from it or more
+ALIASED_LINE = 6.0  # one that competes with those before it for a place in the cache
+STREAM = 2.2  # a line each multiplication, at least
 PAGE = 4096  # lines that many bytes apart, or a multiple, compete
+WAYS = 8  # of such lines stay in the first cache
 NEAR = 24 << 10  # bytes that stay in the first cache
 TILE = 30.0  # what a tile costs besides its products and its results
 RESULT = 3.0  # a vector of results
-SCATTER = 32.0  # more, if its elements lie apart
+SCATTER = 100.0  # more, if its elements lie apart
+MERGE = 1.5  # lanes along k brought together to one result
 COPY = 0.3  # an element brought into a panel
 TURN = 0.5  # an element brought into a panel across its run
 KERNEL = 2000.0  # one kernel more: a barrier, and bytes that cross cores
 THREADS = (1, 2, 4, 8)  # for which shares should be even
+SHARED = 16000.0  # if there is more work than this
 
 TALLEST, WIDEST = 16, 8  # rows and vectors of a tile
 MANY = 16  # tiles that keep several threads busy
@@ -193,9 +198,11 @@ def _packings(p: Problem) -> list[tuple[bool, bool]]:
 
 
 def _tile_sizes(p: Problem, target: Target) -> Iterator[tuple[int, int]]:
-    most = min(WIDEST, -(-p.columns // p.lanes), target.sums)
-    for vectors in range(1, most + 1):
-        for height in range(1, min(TALLEST, p.rows, target.sums // vectors) + 1):
+    """Heights and vectors; rows that compete for places in the first cache must be few."""
+    compete = p.left.along == 1 and p.left.across * p.dtype.numpy.itemsize % PAGE == 0
+    tallest = min(WAYS if compete else TALLEST, p.rows)
+    for vectors in range(1, min(WIDEST, -(-p.columns // p.lanes), target.sums) + 1):
+        for height in range(1, min(tallest, target.sums // vectors) + 1):
             yield height, vectors
 
 
@@ -208,9 +215,14 @@ def _tile_count(p: Problem, height: int, width: int) -> int:
     return math.prod(p.batch) * -(-p.rows // height) * -(-p.columns // width)
 
 
-def _evenness(tasks: int) -> float:
-    """How much longer the longest share is than the mean, for several numbers of threads."""
-    return sum(-(-tasks // t) * t / tasks for t in THREADS) / len(THREADS)
+def _with_evenness(p: Problem, each: float, height: int, width: int) -> float:
+    """The cost of all batches, longer if the shares of several threads cannot be even."""
+    total = each * math.prod(p.batch)
+    if total < SHARED:
+        return total
+    tiles = _tile_count(p, height, width)
+    longest = sum(-(-tiles // threads) * threads / tiles for threads in THREADS)
+    return total * longest / len(THREADS)
 
 
 def _tiles_cost(
@@ -222,9 +234,9 @@ def _tiles_cost(
     total = 0.0
     for (m, r), (n, c) in combinations(_parts(p.rows, height), _parts(p.columns, width)):
         v = -(-c // p.lanes)
-        step = max(r * v, r + v, LATENCY, left + right * v)
+        step = max(r * v, r + v, LATENCY) + left + right * v
         total += m * n * (step * p.k + TILE + result * r * v)
-    return total * math.prod(p.batch) * _evenness(_tile_count(p, height, width))
+    return _with_evenness(p, total, height, width)
 
 
 def _packed_line(p: Problem, width: int) -> float:
@@ -236,17 +248,20 @@ def _line(p: Problem, side: Side, read: int) -> float:
     stride = side.along * p.dtype.numpy.itemsize
     if stride % PAGE == 0 and stride and p.k > LATENCY:
         return ALIASED_LINE
-    return STRIDED_LINE if p.k * read > NEAR else 0.0
+    if p.k * read <= NEAR:
+        return 0.0
+    return FAR_LINE if stride >= PAGE // 2 else STRIDED_LINE
 
 
 def _dots_cost(p: Problem, height: int, result: float, target: Target) -> float:
-    line = LINE if p.columns * p.k * p.dtype.numpy.itemsize > NEAR else 0.0
+    far = p.columns * p.k * p.dtype.numpy.itemsize > NEAR
     total = 0.0
     for (m, r), (n, c) in combinations(_parts(p.rows, height), _parts(p.columns, p.lanes)):
         parts = _parts(c, dot_group(r, p.lanes, target))
-        step = sum(s * max(r * g, r + g, LATENCY, line * g) for s, g in parts)
-        total += m * n * (step * -(-p.k // p.lanes) + TILE + r * (result + RESULT * c))
-    return total * math.prod(p.batch) * _evenness(_tile_count(p, height, p.lanes))
+        step = sum(s * max(r * g, r + g, LATENCY, far * STREAM * g) for s, g in parts)
+        step += far * LINE * c
+        total += m * n * (step * -(-p.k // p.lanes) + TILE + r * (result + MERGE * c))
+    return _with_evenness(p, total, height, p.lanes)
 
 
 def _packing_cost(p: Problem, pack_left: bool, pack_right: bool) -> float:

@@ -28,7 +28,7 @@ from ganglion.compiler.text import BYTES, Code, Index, Reg, vector
 from ganglion.shapes import Shape
 
 TASKS = 16  # at least, where the shape gives as many
-UNROLLED = 36  # steps of a sum that are written without a loop
+UNROLLED = 12  # steps of a sum that are written without a loop
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,10 @@ def rectangle(rows: int, width: int, channels: int, lanes: int, most: int) -> tu
         for h in range(1, min(rows, most // (v * w)) + 1)
         if v == 1 or (v - 1) * lanes < channels
     ]
-    return min(sizes, key=lambda size: _time(rows, width, channels, lanes, size))
+    return min(sizes, key=lambda size: time(rows, width, channels, lanes, size))
 
 
-def _time(
+def time(
     rows: int, width: int, channels: int, lanes: int, size: tuple[int, int, int]
 ) -> tuple[float, int]:
     """Half cycles for one step of all sums, and the number of different tiles."""
@@ -246,12 +246,12 @@ class _Phase:
             there = code.at_index(sources[1], code.mul(which, step), element)
             return self._over_taps(dim + 1, (here, there), rows, columns, sums)
 
-        unroll = axis.taps if self._is_short() else 1
+        unroll = axis.taps if self._steps(dim) <= UNROLLED else 1
         return summed(code, axis.taps, sums, once, unroll=unroll)
 
-    def _is_short(self) -> bool:
-        steps = math.prod(axis.taps for axis in self.axes) * self.conv.weights.inner
-        return steps <= UNROLLED
+    def _steps(self, dim: int) -> int:
+        """Terms of a sum over the taps from spatial dimension ``dim`` on."""
+        return math.prod(axis.taps for axis in self.axes[dim:]) * self.conv.weights.inner
 
     def _runs(self, axis: Axis) -> bool:
         """Whether taps and inner channels follow each other in both operands."""
@@ -267,7 +267,7 @@ class _Phase:
             return self._own_channels(sources, rows, columns, sums)
         weights, element = self.conv.weights, self.conv.x.stored
         vectors = range(0, len(sums[0]) * weights.vector, weights.vector)
-        unroll = k if self._is_short() else min(k, 2 if len(sums) * len(vectors) > 12 else 4)
+        unroll = k if k <= UNROLLED else 2 if len(sums) * len(vectors) > 12 else 4
         return tile(
             self.code, rows, vectors, k, sources[0], self.conv.x.strides[1], sources[1],
             weights.lanes, initial=sums, element=element, lanes=weights.lanes, unroll=unroll,

@@ -45,7 +45,7 @@ _FORMATS = {
 
 
 def exp(code: Code, x: Reg) -> Reg:
-    """The exponential function; 0 where that is less than the least normal number, for x up to 88 (709)."""
+    """The exponential of x up to 88 (709); 0 where it is less than the least normal number."""
     form = _FORMATS[x.element]
     shifted, tail = _reduced(code, x)
     power = _times_power(code, code.fadd(tail, const(1, x.type)), shifted)

@@ -34,6 +34,7 @@ from ganglion.shapes import Shape
 
 TASKS = 32  # so many at least, where there are as many tiles: even shares for several threads
 BLOCK = 1 << 18  # bytes of A that a task goes through; they stay in the second cache
+WORTH = 1 << 15  # multiplications that are worth a task
 
 
 def product(
@@ -211,6 +212,7 @@ def _product(
 ) -> Kernel:  # fmt: skip
     rows, columns = Axis(p.rows, choice.height), Axis(p.columns, choice.width)
     tasks = max(TASKS, p.rows * p.k * p.dtype.numpy.itemsize // BLOCK)
+    tasks = min(tasks, p.results * p.k // WORTH)
     frame = _frame(p.batch, rows, columns, p.dims, p.rank, tasks)
     form = _dots if choice.dotted else _tile
 

@@ -107,7 +107,7 @@ def cut(axes: Sequence[Axis], tasks: int) -> tuple[Axis, ...]:
     """The axes in at least ``tasks`` blocks, if there are as many tiles; first axes first."""
     result = []
     for axis in axes:
-        blocks = min(axis.tiles, max(1, tasks))
+        blocks = axis.tiles if axis.tiles < 2 * tasks else max(1, tasks)
         tasks = -(-tasks // blocks)
         result.append(Axis(axis.size, axis.step, blocks))
     return tuple(result)

@@ -15,25 +15,23 @@ from functools import cached_property
 from typing import Any
 
 import ganglion.dtypes as dt
-from ganglion.compiler.kernel import Kernel, Layout, store_lanes
+from ganglion.compiler.kernel import Kernel, Layout
+from ganglion.compiler.kernels.buffers import Buffers, Named, gathered, load_strided, padded
 from ganglion.compiler.kernels.tile import (
     AVX512,
     Registers,
     Target,
-    load_lanes,
     natural_lanes,
     tile,
     transpose,
 )
-from ganglion.compiler.text import BYTES, Code, Index, Reg, const, consts, first_lanes, vector
+from ganglion.compiler.text import Code, Index, Reg, const, vector
 from ganglion.shapes import Shape
 
 KEYS = 512  # most keys in a block
 TASKS = 16  # heads are cut further when there are fewer of them
 
 INF = math.inf
-
-Named = dict[str, tuple[Reg, Layout]]
 
 
 @dataclass(frozen=True)
@@ -148,33 +146,12 @@ def round_up(code: Code, x: Index, to: int) -> Index:
     return code.op("and", raised, const(-to, "i64"))
 
 
-def padded(x: int, to: int) -> int:
-    """The next multiple."""
-    return -(-x // to) * to
-
-
-class Scratch:
-    """Places in a thread's private memory, each from a cache line on."""
-
-    def __init__(self, element: str) -> None:
-        self.element, self.size = element, 0
-
-    def take(self, count: int) -> int:
-        """The first element of ``count`` new ones."""
-        start = self.size
-        self.size += padded(count, 64 // BYTES[self.element])
-        return start
-
-    @property
-    def bytes(self) -> int:
-        return self.size * BYTES[self.element]
-
-
-class Heads:
-    """What forward and backward emission share: loading, packing, scores, masks."""
+class Heads(Buffers):
+    """What forward and backward emission share: packing, scores, masks."""
 
     def __init__(self, code: Code, it: Problem, named: Named, scratch: Reg) -> None:
-        self.code, self.it, self.named, self.scratch = code, it, named, scratch
+        super().__init__(code, named, it.lanes)
+        self.it, self.scratch = it, scratch
         self.type = vector(it.element, it.lanes)
         self.bases: dict[str, Reg] = {}
 
@@ -188,7 +165,7 @@ class Heads:
 
     def at(self, name: str, *index: Index) -> Reg:
         """The address of an element of this head."""
-        layout = self.named[name][1]
+        layout = self.layout(name)
         inner = layout.strides[len(self.it.batch) :]
         start = self.code.dot(index, inner[: len(index)])
         return self.code.at_index(self.bases[name], start, layout.stored)
@@ -198,94 +175,51 @@ class Heads:
         element = self.it.element
         return self.code.at_index(self.code.at_index(self.scratch, start, element), index, element)
 
-    def lanes(self, name: str, row: Index, column: Index, count: int = 1 << 30) -> Reg:
-        """A vector along a row, of ``count`` elements or up to the row's end; zeros after them."""
-        layout = self.named[name][1]
-        if isinstance(column, int):
-            count = min(layout.shape[-1] - column, count)
-        pointer, step = self.at(name, row, column), layout.strides[-1]
-        return load_strided(self.code, pointer, self.type, step, min(count, self.it.lanes))
-
-    def put(self, value: Reg, name: str, row: Index, column: int) -> None:
-        """A vector into a row."""
-        layout = self.named[name][1]
-        count = layout.shape[-1] - column
-        store_lanes(self.code, value, self.at(name, row, column), layout.strides[-1], count)
-
     def row_blocks(
         self, low: Index, high: Index, total: int, body: Callable[[Index, int], None]
     ) -> None:
-        """``body(first row, number of rows)`` for the tiles of rows low, ..., high - 1.
-
-        ``high`` is ``total`` or a multiple of a tile's rows, as ``low`` is.
-        """
-        code, rows = self.code, self.it.rows
-        whole, rest = total - total % rows, total % rows
-
-        def last() -> None:
-            body(whole, rest)
-
-        code.guarded_loop(low, code.minimum(high, whole), rows, lambda i: body(i, rows))
-        if rest and isinstance(high, Reg):
-            code.when(code.compare("sgt", high, whole), last)
-        elif rest and high == total:
-            last()
+        """``blocks`` as high as a register tile."""
+        self.blocks(low, high, total, self.it.rows, body)
 
     # --- packing --------------------------------------------------------------------------------
 
     def pack_rows(self, name: str, low: Index, high: Index, start: int) -> None:
         """Rows low, ..., high - 1 into scratch, without gaps, each padded to whole vectors."""
-        width = self.named[name][1].shape[-1]
+        width = self.layout(name).shape[-1]
         step = padded(width, self.it.lanes)
 
         def row(i: Index) -> None:
             to = self.place(start, self.code.mul(self.minus(i, low), step))
             for column in range(0, width, self.it.lanes):
-                value = self.lanes(name, i, column)
+                value = self.load(name, i, column)
                 self.code.store(value, self.code.at_index(to, column, self.it.element))
 
         self.code.guarded_loop(low, high, 1, row)
-
-    def minus(self, x: Index, y: Index) -> Index:
-        """The difference of two indexes."""
-        return self.code.add(x, self.code.mul(y, -1))
 
     def pack_panels(self, name: str, low: Index, high: Index, start: int, factor: float) -> None:
         """Rows low, ..., high - 1, times a factor, turned around: ``[panel][column][panel keys]``.
 
         ``low`` is a multiple of a panel; rows are packed in groups of as many as there are lanes.
         """
-        code, lanes, total = self.code, self.it.lanes, self.named[name][1].shape[-2]
-        whole, rest = total - total % lanes, total % lanes
-        code.guarded_loop(
-            low,
-            code.minimum(round_up(code, high, lanes), whole),
-            lanes,
-            lambda i: self.pack_square(name, i, lanes, low, start, factor),
-        )
-        if not rest:
-            return
-        if isinstance(high, int):
-            if high > whole:
-                self.pack_square(name, whole, rest, low, start, factor)
-            return
-        code.when(
-            code.compare("sgt", high, whole),
-            lambda: self.pack_square(name, whole, rest, low, start, factor),
-        )
+        total = self.layout(name).shape[-2]
+        high = self.code.minimum(round_up(self.code, high, self.it.lanes), total)
+        self.blocks(
+            low, high, total, self.it.lanes,
+            lambda i, count: self.pack_square(name, i, count, low, start, factor),
+        )  # fmt: skip
 
     def pack_square(
         self, name: str, row: Index, count: int, low: Index, start: int, factor: float
     ) -> None:
         """``count`` rows, missing ones being zeros, into half a panel or a whole one."""
         code, lanes, panel = self.code, self.it.lanes, self.it.panel
-        columns = self.named[name][1].shape[-1]
+        columns = self.layout(name).shape[-1]
         group, inside = code.divmod(self.minus(row, low), panel)
         to = self.place(start, code.add(code.mul(group, panel * columns), inside))
         times, zero = const(factor, self.type), const(0, self.type)
 
         def square(column: Index, wide: int = lanes) -> None:
-            block = [self.lanes(name, code.add(row, i), column, lanes) for i in range(count)]
+            block = [self.load(name, code.add(row, i), column, count=wide) for i in range(count)]
             turned = transpose(code, [*block, *[zero] * (lanes - count)])
             for i, value in enumerate(turned[:wide]):
                 scaled = code.fmul(value, times) if factor != 1 else value
@@ -308,8 +242,8 @@ class Heads:
 
     def products(self, name: str, q: Index, rows: int, panels: int, at: Index) -> Registers:
         """A tile of an operand's rows times the panel of keys at ``at``."""
-        row, column = self.named[name][1].strides[-2:]
-        depth = self.named[name][1].shape[-1]
+        row, column = self.layout(name).strides[-2:]
+        depth = self.layout(name).shape[-1]
         return tile(
             self.code, [r * row for r in range(rows)], self.it.panel // self.it.lanes, depth,
             self.at(name, q), column,
@@ -370,7 +304,7 @@ class Heads:
 
     def pairwise(self, name: str, row: Index, key: Index, exist: Reg | None) -> Reg:
         """A vector along keys of an operand shaped like the scores."""
-        layout = self.named[name][1]
+        layout = self.layout(name)
         type, step = vector(layout.stored, self.it.lanes), layout.strides[-1]
         pointer = self.at(name, row, key)
         if step == 0:
@@ -380,20 +314,6 @@ class Heads:
         if step == 1:
             return self.code.masked_load(pointer, exist, const(0, type))
         return gathered(self.code, pointer, type, step, exist)
-
-
-def load_strided(code: Code, pointer: Reg, type: str, stride: int, count: int) -> Reg:
-    """``count`` elements that stand ``stride`` apart; the other lanes are zero."""
-    if stride == 1:
-        return load_lanes(code, pointer, type, count)
-    return gathered(code, pointer, type, stride, first_lanes(count, const(0, type).lanes))
-
-
-def gathered(code: Code, pointer: Reg, type: str, stride: int, mask: Reg) -> Reg:
-    """Elements that stand ``stride`` apart, where the mask is set, else zero."""
-    zero = const(0, type)
-    steps = consts([i * stride for i in range(zero.lanes)], "i64")
-    return code.gather(code.addresses(pointer, steps, zero.element), mask, zero)
 
 
 def maximum(code: Code, x: Index, y: Index) -> Index:
@@ -411,26 +331,6 @@ def finite(code: Code, top: Reg) -> Reg:
 def greater(code: Code, x: Reg, y: Reg) -> Reg:
     """The greater of two; the second when the first is NaN."""
     return code.select(code.compare("ogt", x, y), x, y)
-
-
-def across(code: Code, rows: Sequence[Reg], combine: Callable[[Code, Reg, Reg], Reg]) -> Reg:
-    """Lane r: all lanes of ``rows[r]`` combined, in a fixed tree."""
-    lanes = width = rows[0].lanes
-    left = [*rows, *[rows[-1]] * (lanes - len(rows))]
-    while len(left) > 1:
-        lower = [i for i in range(2 * lanes) if i % width < width // 2]
-        upper = [i + width // 2 for i in lower]
-        left = [
-            combine(code, code.shuffle(x, y, lower), code.shuffle(x, y, upper))
-            for x, y in zip(left[::2], left[1::2], strict=True)
-        ]
-        width //= 2
-    return left[0]
-
-
-def lane(code: Code, x: Reg, r: int) -> Reg:
-    """One lane in all lanes."""
-    return code.shuffle(x, None, [r] * x.lanes)
 
 
 def groups(columns: int, lanes: int, most: int) -> list[tuple[int, int]]:

@@ -16,6 +16,7 @@ from ganglion.compiler.text import Code, Reg, const, consts, first_lanes, vector
 
 TASK = 1 << 13  # elements a task has at least, where there are as many
 MOST_TASKS = 64
+TOGETHER = 8  # short runs that follow each other in the source: whole lines are read
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,9 @@ class _Copy:
 
     @property
     def lanes(self) -> int:
-        return natural_lanes(self.element)
+        """A whole vector, or less for short runs."""
+        most = natural_lanes(self.element)
+        return most if self.turned is not None else min(most, _power(self.moves[self.along].size))
 
     @property
     def along(self) -> int:
@@ -90,13 +93,26 @@ class _Copy:
 
     def _densest(self, strides: Sequence[int]) -> int:
         """A dimension of stride 1 that fills a vector, else of stride 1, else the last."""
-        sizes = [min(move.size, self.lanes) for move in self.moves]
+        sizes = [min(move.size, natural_lanes(self.element)) for move in self.moves]
         return max(range(len(sizes)), key=lambda i: (strides[i] == 1, sizes[i], i))
 
     @property
+    def following(self) -> int | None:
+        """A dimension that leads from one short run of the source to the next."""
+        run = self.moves[self.along]
+        if self.turned is not None or run.source != 1 or run.size > self.lanes:
+            return None
+        strides = [move.source for move in self.moves]
+        return strides.index(run.size) if run.size in strides else None
+
+    @property
     def grid(self) -> Grid:
-        dense = {self.along, self.turned}
-        steps = [self.lanes if i in dense else 1 for i in range(len(self.moves))]
+        steps = [1] * len(self.moves)
+        steps[self.along] = self.lanes
+        if self.turned is not None:
+            steps[self.turned] = self.lanes
+        elif self.following is not None:
+            steps[self.following] = TOGETHER
         elements = math.prod(move.size for move in self.moves)
         axes = [Axis(move.size, step) for move, step in zip(self.moves, steps, strict=True)]
         return Grid(cut(axes, min(MOST_TASKS, elements // TASK)))
@@ -108,10 +124,16 @@ class _Copy:
         at_target = code.dot(starts, [move.target for move in self.moves], self.target_offset)
         source = code.at_index(pointers[0], at_source, self.element)
         target = code.at_index(pointers[1], at_target, self.element)
-        if self.turned is None:
-            self._vector(code, source, target, spot.sizes[self.along])
-        else:
+        if self.turned is not None:
             self._square(code, source, target, spot.sizes[self.along], spot.sizes[self.turned])
+        elif self.following is not None:
+            move = self.moves[self.following]
+            for i in range(spot.sizes[self.following]):
+                here = code.at_index(source, i * move.source, self.element)
+                there = code.at_index(target, i * move.target, self.element)
+                self._vector(code, here, there, spot.sizes[self.along])
+        else:
+            self._vector(code, source, target, spot.sizes[self.along])
 
     def _vector(self, code: Code, source: Reg, target: Reg, count: int) -> None:
         move = self.moves[self.along]
@@ -132,6 +154,11 @@ class _Copy:
         ]  # fmt: skip
         for i, value in enumerate(transpose(code, rows)[:height]):
             store_lanes(code, value, code.at_index(target, i * turned, self.element), 1, width)
+
+
+def _power(count: int) -> int:
+    """The least power of two that is not less."""
+    return 1 << (count - 1).bit_length()
 
 
 def _load(code: Code, pointer: Reg, type: str, stride: int, count: int) -> Reg:

@@ -130,7 +130,7 @@ def pack(w: Layout, weights: Weights) -> Kernel:
             def taps(_: Index, length: int) -> None:
                 def tap(t: Index) -> None:
                     here = code.at_index(x, code.mul(t, weights.tap_step), element)
-                    value = _lanes(code, here, weights, length, element)
+                    value = weight_lanes(code, here, weights, length, element)
                     there = code.mul(t, weights.inner * lanes)
                     code.store(value, code.at_index(y, there, element))
 
@@ -147,7 +147,7 @@ def pack(w: Layout, weights: Weights) -> Kernel:
     )  # fmt: skip
 
 
-def _lanes(code: Code, x: Reg, weights: Weights, count: int, element: str) -> Reg:
+def weight_lanes(code: Code, x: Reg, weights: Weights, count: int, element: str) -> Reg:
     """The weights of a vector's channels; zero in the lanes after them."""
     type = vector(element, weights.lanes)
     if weights.lane_steps == tuple(range(weights.lanes)):

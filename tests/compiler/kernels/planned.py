@@ -18,7 +18,8 @@ class Planned:
         self.plan, self.layouts = plan, [*operands, *plan.temporaries]
         made: dict[Any, Compiled] = {}
         for kernel, numbers in plan.steps:
-            assert [self.layouts[n] for n in numbers] == list(kernel.operands), kernel.name
+            for number, operand in zip(numbers, kernel.operands, strict=True):  # views, maybe
+                assert self.layouts[number].elements == operand.elements, kernel.name
             if kernel.key not in made:
                 made[kernel.key] = Compiled(kernel)
         self.steps = [(made[k.key], k, numbers) for k, numbers in plan.steps]

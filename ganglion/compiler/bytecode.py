@@ -41,7 +41,7 @@ class Store:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Uses:
     """What code reads from what it has when it starts, from its own variables, and stores."""
 
     entry: tuple[Chain, ...]
@@ -50,8 +50,8 @@ class Plan:
 
 
 @lru_cache(maxsize=4096)
-def plan(code: CodeType) -> Plan:
-    """The plan of some code."""
+def uses(code: CodeType) -> Uses:
+    """What some code reads and stores."""
     reader = _Reader(code)
     for instruction in dis.get_instructions(code):
         reader.read(instruction)
@@ -60,7 +60,7 @@ def plan(code: CodeType) -> Plan:
     own = {"argument", "free", "global"}
     local = [c for c in reader.chains if c.kind == "local"]
     local += [c for c in reader.chains if c.kind == "argument" and c.name in reader.assigned]
-    return Plan(
+    return Uses(
         tuple(dict.fromkeys(c for c in reader.chains if c.kind in own)),
         tuple(dict.fromkeys(Chain("local", c.name, c.steps) for c in local)),
         tuple(s for s in reader.stores if s.target.kind != "local" or s.target.name in arguments),

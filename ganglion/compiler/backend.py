@@ -1,0 +1,46 @@
+"""What runs a traced program: native code, or the graph interpreter.
+
+``build`` is the one door. ``GANGLION_COMPILER=interpret`` chooses the interpreter, which needs
+NumPy alone and has the bits of eager execution.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from ganglion.compiler.interpret import Interpreted
+from ganglion.compiler.program import Array, Program
+from ganglion.config import flags
+
+
+class Executable(Protocol):
+    """A program that can be called.
+
+    ``arguments`` are the graph's inputs and ``states`` its states, in order: C-contiguous arrays
+    of the traced shapes and dtypes. Outputs come back as fresh arrays, each of its own memory. A
+    state with an update is written in place, as if all updates happened at once at the end.
+    ``states`` is the same list object as in the last call if none of its arrays was exchanged.
+    """
+
+    def __call__(self, arguments: Sequence[Array], states: Sequence[Array]) -> list[Array]:
+        """Run it once."""
+
+
+def build(program: Program) -> Executable:
+    """Make a program executable."""
+    return Interpreted(program)
+
+
+def missing() -> str:
+    """Why nothing can be compiled on this machine; empty where it can."""
+    if flags.compiler == "interpret":
+        return ""
+    free_threaded: Any = getattr(sys, "_is_gil_enabled", None)
+    if free_threaded is not None and not free_threaded():
+        return "this is a free-threaded Python, for which compiled code is not tested"
+    if importlib.util.find_spec("llvmlite") is None:
+        return "the package 'llvmlite' is not installed; run: pip install llvmlite"
+    return ""

@@ -1,0 +1,165 @@
+"""Recurrent layers backward: the walk back in time, to the slopes of what entered the gates.
+
+For some rows of the batch and a panel of hidden units, the slopes of the step after this one times
+the weights are added to the gradient given for the state, and the cell's arithmetic follows. The
+gradients of weights, biases and inputs are products and sums over all steps: not done here.
+"""
+
+from __future__ import annotations
+
+from ganglion.compiler.kernel import Layout, Plan, packed
+from ganglion.compiler.kernels.buffers import padded
+from ganglion.compiler.kernels.cells import GRU, LSTM, RNN, Cell, Seen
+from ganglion.compiler.kernels.sequence import Draft, Layer, Walk, even, walk_kernel
+from ganglion.compiler.kernels.tile import AVX512, Target, tile
+from ganglion.compiler.text import BYTES, Index, Reg, const, vector
+
+ROWS = 8  # most rows of the batch in a register tile
+
+
+class Place(NamedTuple):
+    """A tile of a step back: which step, which panel of units, which rows."""
+
+    back: Index
+    number: Index
+    units: int
+    row: Index
+    rows: int
+
+
+class Backward(Walk):
+    """Emits the walk.
+
+    ``carry`` is what a step passes to the one before it past the weights; ``arrived`` the gradient
+    of a state that is a projection. Scratch: the gradient of the cell's result, for one tile.
+    """
+
+    def run(self) -> None:
+        layer, rows = self.layer, self.layer.back_rows
+        if "carry" in self.named:
+            self.each_block(rows, self.start)
+        self.step(0)
+        self.code.guarded_loop(1, layer.steps, 1, self.step)
+        if "dc" in self.named:
+            self.each_block(rows, lambda row, count: self.copy_rows(row, count, "carry", "dc"))
+        if "dh" in self.named:
+            self.panels(layer.steps, layer.hidden, self.finish)
+
+    def start(self, row: Index, rows: int) -> None:
+        """Nothing is carried at first."""
+        for r in range(rows):
+            for column in range(0, self.layout("carry").shape[1], self.layer.lanes):
+                self.store(self.zero, "carry", self.code.add(row, r), column)
+
+    def step(self, back: Index) -> None:
+        """A step back; ``back`` counts them."""
+        if "projection" in self.named:
+            self.panels(back, self.layer.out, self.arrive)
+        self.panels(back, self.layer.hidden, self.block)
+
+    def panels(self, back: Index, total: int, body: Callable[[Place], None]) -> None:
+        """``body`` for all tiles of a step."""
+
+        def panel(number: Index, units: int) -> None:
+            self.each_block(
+                self.layer.back_rows,
+                lambda row, rows: body(Place(back, number, units, row, rows)),
+            )
+
+        self.parts(total, self.layer.panel, panel)
+
+    def spots(self, place: Place) -> Iterator[tuple[int, int, Index, Index, int]]:
+        """The vectors of a tile: row and vector in it, row and unit, how many units."""
+        for r in range(place.rows):
+            for v in range(self.layer.panel // self.layer.lanes):
+                column = v * self.layer.lanes
+                unit = self.code.add(self.code.mul(place.number, self.layer.panel), column)
+                yield r, v, self.code.add(place.row, r), unit, place.units - column
+
+    # --- gradients of states --------------------------------------------------------------------
+
+    def gradient(self, place: Place) -> Registers:
+        """Of the state: what is given, and what the step after this one sends."""
+        code, layer = self.code, self.layer
+        vectors = layer.panel // layer.lanes
+        sums = zeros(place.rows, vectors, self.zero.type)
+        for r, v, row, unit, count in self.spots(place):
+            if "dy" in self.named and place.back != layer.steps:
+                sums[r][v] = self.load("dy", self.ago(place.back), row, unit, count=count)
+            if "dh" in self.named:
+                carried = self.load("carry", row, unit, count=layer.lanes)
+                sums[r][v] = code.fadd(sums[r][v], carried)
+        if place.back == 0:
+            return sums
+        pre = "pre_h" if "pre_h" in self.named else "pre"
+        left = self.at(pre, self.ago(self.minus(place.back, 1)), place.row)
+        depth = layer.cell.gates * layer.hidden
+        return self.product(place, depth, left, self.layout(pre).strides[1:], "weights", sums)
+
+    def product(
+        self, place: Place, depth: int, left: Reg, strides: Sequence[int], weights: str,
+        sums: Registers,
+    ) -> Registers:  # fmt: skip
+        """Add rows times a panel of weights."""
+        panel, (row, along) = self.layer.panel, strides
+        return tile(
+            self.code, [r * row for r in range(place.rows)], panel // self.layer.lanes, depth,
+            left, along, self.at(weights, place.number), panel,
+            initial=sums, element=self.layer.element,
+        )  # fmt: skip
+
+    def arrive(self, place: Place) -> None:
+        """The gradient of a projected state."""
+        sums = self.gradient(place)
+        for r, v, row, unit, _ in self.spots(place):
+            self.store(sums[r][v], "arrived", row, unit, count=self.layer.lanes)
+
+    def finish(self, place: Place) -> None:
+        """The gradient of the first state."""
+        sums = self.gradient(place)
+        for r, v, row, unit, count in self.spots(place):
+            self.store(sums[r][v], "dh", row, unit, count=count)
+
+    # --- the cell -------------------------------------------------------------------------------
+
+    def block(self, place: Place) -> None:
+        """A step back of some rows and a panel of units; the tile goes through scratch."""
+        code, layer = self.code, self.layer
+        if "projection" in self.named:
+            left, strides = self.at("arrived", place.row), self.layout("arrived").strides
+            sums = zeros(place.rows, layer.panel // layer.lanes, self.zero.type)
+            sums = self.product(place, layer.out, left, strides, "projection", sums)
+        else:
+            sums = self.gradient(place)
+        for r, values in enumerate(sums):
+            for v, value in enumerate(values):
+                start = r * layer.panel + v * layer.lanes
+                code.store(value, code.at_index(self.scratch, start, layer.element))
+        code.loop(0, place.rows, 1, (), lambda r: self.cell_row(place, r))
+
+    def cell_row(self, place: Place, r: Index) -> None:
+        """One row of a tile."""
+        code, layer = self.code, self.layer
+        first = place._replace(row=code.add(place.row, r), rows=1)
+        tile_row = code.at_index(self.scratch, code.mul(r, layer.panel), layer.element)
+        for _, v, row, unit, count in self.spots(first):
+            if count > 0:
+                at = code.at_index(tile_row, v * layer.lanes, layer.element)
+                self.cell(place.back, row, unit, count, code.load(at, self.zero.type))
+
+    def cell(self, back: Index, row: Index, unit: Index, count: int, dh: Reg) -> None:
+        """The cell's arithmetic for a vector of units of one row."""
+        code, layer, time = self.code, self.layer, self.ago(back)
+        given = {"gates": self.gates("gates", time, row, unit, count)}
+        carry = dh
+        if "carry" in self.named:
+            carry = self.load("carry", row, unit, count=layer.lanes)
+        seen = Seen(
+            dh=dh,
+            carry=carry,
+            dcells=self.gates("dcells", time, row, unit, count),
+            dgates=self.gates("dgates", time, row, unit, count),
+            c=None,
+            before=None,
+            gates=self.gates("gates", time, row, unit, count),
+        )

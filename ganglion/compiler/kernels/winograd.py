@@ -1,0 +1,430 @@
+"""Winograd's F(4x4, 3x3): 16 pixels from a patch of 36 numbers with 36 products instead of 144.
+
+Lavin and Gray 2015, arXiv:1509.09308, with the points 0, ±3/4, ±3/2 and infinity, whose errors are
+a quarter of those of 0, ±1, ±2. Three transforms, each applied to columns and then to rows, lead
+from 6 inputs, 3 weights and 6 products to what is multiplied, and to 4 results; the transposed
+ones serve the gradient for the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from ganglion.compiler.kernel import Epilogue, Kernel, Layout, Tile, packed
+from ganglion.compiler.kernels.axes import Axes, Pairs, each_block
+from ganglion.compiler.kernels.direct import TASKS, most_sums, rectangle
+from ganglion.compiler.kernels.tile import Target, load_lanes, tile
+from ganglion.compiler.kernels.weights import Weights, weight_lanes
+from ganglion.compiler.text import BYTES, LANES, Code, Index, Reg, const, vector
+from ganglion.shapes import Shape
+
+A, B = 0.75, 1.5  # the points are 0, A, -A, B, -B and infinity
+SIDE, PATCH, PLANES = 4, 6, 36
+VECTOR: Final = vector("float", LANES)
+CACHE = 400 << 10  # bytes of transformed inputs and products that stay in the second level
+
+Transform = Callable[[Code, Sequence[Reg]], list[Reg]]
+Grid = list[list[Reg]]
+
+
+# --- transforms -----------------------------------------------------------------------------------
+
+
+def _c(value: float) -> Reg:
+    return const(value, VECTOR)
+
+
+def _pair(code: Code, even: Reg, odd: Reg, factor: float) -> list[Reg]:
+    """even + factor * odd and even - factor * odd: the values at a point and its negative."""
+    return [code.fma(odd, _c(factor), even), code.fma(odd, _c(-factor), even)]
+
+
+def inputs_to_products(code: Code, d: Sequence[Reg]) -> list[Reg]:
+    """6 inputs to 6: coefficients of the products of all (x - point) but one."""
+    both, all = A * A + B * B, A * A * B * B
+    first = code.fma(d[0], _c(all), code.fma(d[2], _c(-both), d[4]))
+    last = code.fma(d[1], _c(all), code.fma(d[3], _c(-both), d[5]))
+    found = [first]
+    for point, other in ((A, B), (B, A)):
+        even = code.fma(d[2], _c(-other * other), d[4])
+        odd = code.fma(d[1], _c(-other * other), d[3])
+        found += _pair(code, even, odd, point)
+    return [*found, last]
+
+
+def weights_to_products(code: Code, g: Sequence[Reg]) -> list[Reg]:
+    """3 weights to 6: the values of their polynomial at the points, divided by the norms."""
+    found = [code.fmul(g[0], _c(1 / (A * A * B * B)))]
+    for point, norm in _NORMS:
+        even = code.fma(g[2], _c(point * point / norm), code.fmul(g[0], _c(1 / norm)))
+        found += _pair(code, even, g[1], point / norm)
+    return [*found, g[2]]
+
+
+_NORMS = ((A, 2 * A * A * (A * A - B * B)), (B, 2 * B * B * (B * B - A * A)))
+
+
+def products_to_results(code: Code, m: Sequence[Reg]) -> list[Reg]:
+    """6 products to 4 results: sums with the powers of the points."""
+    even, odd = _sums(code, m)
+    found = [code.fadd(m[0], code.fadd(*even))]
+    for power, (x, y) in ((1, odd), (2, even), (3, odd)):
+        found.append(code.fma(y, _c(B**power), code.fmul(x, _c(A**power))))
+    return [*found[:3], code.fadd(found[3], m[5])]
+
+
+def _sums(code: Code, m: Sequence[Reg]) -> tuple[list[Reg], list[Reg]]:
+    """What belongs to a point plus, and minus, what belongs to its negative."""
+    pairs = ((m[1], m[2]), (m[3], m[4]))
+    return [code.fadd(x, y) for x, y in pairs], [code.fsub(x, y) for x, y in pairs]
+
+
+def results_to_products(code: Code, y: Sequence[Reg]) -> list[Reg]:
+    """4 gradients of results to 6 of products."""
+    found = [y[0]]
+    for point in (A, B):
+        even = code.fma(y[2], _c(point * point), y[0])
+        odd = code.fma(y[3], _c(point * point), y[1])
+        found += _pair(code, even, odd, point)
+    return [*found, y[3]]
+
+
+def products_to_weights(code: Code, m: Sequence[Reg]) -> list[Reg]:
+    """6 gradients of transformed weights to 3 of weights."""
+    even, odd = _sums(code, m)
+    found = []
+    for power, parts in ((0, even), (1, odd), (2, even)):
+        (p, n), (q, k) = _NORMS
+        total = code.fmul(parts[0], _c(p**power / n))
+        found.append(code.fma(parts[1], _c(q**power / k), total))
+    found[0] = code.fma(m[0], _c(1 / (A * A * B * B)), found[0])
+    return [found[0], found[1], code.fadd(found[2], m[5])]
+
+
+def both_ways(code: Code, grid: Grid, one: Transform) -> Grid:
+    """A transform of all columns, then of all rows."""
+    columns = [one(code, column) for column in zip(*grid, strict=True)]
+    return [one(code, row) for row in zip(*columns, strict=True)]
+
+
+# --- geometry -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """The 4x4 tiles of ``images`` results, in rows of tiles from all images."""
+
+    images: int
+    height: int
+    width: int
+
+    @property
+    def wide(self) -> int:
+        """Tiles in a row."""
+        return -(-self.width // SIDE)
+
+    @property
+    def high(self) -> int:
+        """Rows of tiles in an image."""
+        return -(-self.height // SIDE)
+
+    @property
+    def rows(self) -> int:
+        """Rows of tiles."""
+        return self.images * self.high
+
+
+def rounded(channels: int) -> int:
+    """Channels in whole vectors."""
+    return -(-channels // LANES) * LANES
+
+
+def plane(tiles: int, channels: int) -> int:
+    """Elements from a plane to the next; 64 bytes more, or planes would meet in the cache."""
+    return tiles * rounded(channels) + LANES
+
+
+@dataclass(frozen=True)
+class Patches:
+    """The patches under tiles: transformed into planes (36, tile, channel), ``most`` tiles at once.
+
+    The patch of the first tile starts ``corner`` pixels from the first one.
+    """
+
+    layout: Layout
+    tiles: Tiles
+    corner: tuple[int, int]
+    side: int
+    channels: int
+    most: int
+
+    @property
+    def plane(self) -> int:
+        return plane(self.most, self.channels)
+
+    def write(
+        self, code: Code, source: Reg, out: Reg, rows: tuple[Index, Index], channel: Index
+    ) -> None:
+        """Transform ``rows`` (first, how many) of tiles, ``channels`` from ``channel`` on."""
+        first, count = rows
+        wide, step = self.tiles.wide, rounded(self.channels)
+        strides = (self.layout.strides[0], SIDE * self.layout.strides[3])
+        start = code.dot(self.corner, self.layout.strides[3:], self.layout.offset)
+
+        def row(q: Index) -> None:
+            place = code.dot(code.divmod(code.add(first, q), self.tiles.high), strides, start)
+
+            def one(t: Index) -> None:
+                x = code.dot((t, channel), (SIDE * self.layout.strides[4], 1), place)
+                y = code.mul(code.add(code.mul(q, wide), t), step)
+                pointers = code.at_index(source, x, "float"), code.at_index(out, y, "float")
+                each_block(code, self.channels, LANES, lambda c, length: self._patch(
+                    code, *[code.at_index(p, c, "float") for p in pointers], length
+                ))  # fmt: skip
+
+            code.loop(0, wide, 1, (), one)
+
+        code.loop(0, count, 1, (), row)
+
+    def _patch(self, code: Code, x: Reg, y: Reg, length: int) -> None:
+        _, _, _, high, wide = self.layout.strides
+        grid = [
+            [
+                load_lanes(code, code.at_index(x, i * high + j * wide, "float"), VECTOR, length)
+                for j in range(self.side)
+            ]
+            for i in range(self.side)
+        ]
+        found = both_ways(code, grid, inputs_to_products if self.side == PATCH else results_to_products)
+        store_planes(code, found, y, self.plane)
+
+
+def store_planes(code: Code, grid: Grid, place: Reg, step: int) -> None:
+    """Each number of a grid into its plane."""
+    for i, value in enumerate(value for row in grid for value in row):
+        code.store(value, code.at_index(place, i * step, "float"))
+
+
+# --- weights --------------------------------------------------------------------------------------
+
+
+def transformed(weights: Weights) -> Layout:
+    """The weights to multiply with: (planes, vectors, inner channels, lanes)."""
+    return packed(weights.dtype, (PLANES, weights.vectors, weights.inner, LANES))
+
+
+def transform_weights(w: Layout, weights: Weights) -> Kernel:
+    """The kernel that transforms weights; a task is an inner channel of a vector."""
+    target = transformed(weights)
+
+    def emit(code: Code, pointers: Sequence[Reg], scratch: Reg, low: Reg, high: Reg) -> None:
+        def task(i: Index) -> None:
+            v, k = code.split(i, (weights.vectors, weights.inner))
+            steps = weights.vector_step, weights.inner_step
+            x = code.at_index(pointers[0], code.dot((v, k), steps, weights.start), "float")
+            y = code.at_index(pointers[1], code.mul(i, LANES), "float")
+
+            def one(_: Index, length: int) -> None:
+                places = [code.at_index(x, t * weights.tap_step, "float") for t in range(9)]
+                taps = [weight_lanes(code, p, weights, length, "float") for p in places]
+                grid = both_ways(code, [taps[:3], taps[3:6], taps[6:]], weights_to_products)
+                store_planes(code, grid, y, target.strides[0])
+
+            each_block(code, weights.channels, LANES, one, (v, code.add(v, 1)))
+
+        code.loop(low, high, 1, (), task)
+
+    return Kernel(
+        "winograd_weights", ("winograd weights", w, weights), emit, (w, target), (0,), (1,),
+        weights.vectors * weights.inner, flops=60 * target.numel // PLANES,
+        bytes=(w.numel + target.numel) * 4,
+    )  # fmt: skip
+
+
+# --- the convolution ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Winograd:
+    """A 3x3 convolution of x (N, C, 1, H, W) with the zeros that its tiles read.
+
+    ``rows`` of tiles make a task; ``group`` channels of the result are computed at once.
+    """
+
+    x: Layout
+    weights: Weights
+    axes: Axes
+    rows: int
+    group: int
+
+    @property
+    def tiles(self) -> Tiles:
+        return Tiles(self.x.shape[0], self.axes[1].count, self.axes[2].count)
+
+    @property
+    def most(self) -> int:
+        """Tiles of a task."""
+        return self.rows * self.tiles.wide
+
+
+def halo_of_tiles(axes: Axes, size: Shape) -> Pairs:
+    """The zeros that whole tiles read around inputs of spatial ``size``."""
+    found: list[tuple[int, int]] = [(0, 0)]
+    for axis, n in zip(axes[1:], size[1:], strict=True):
+        whole = axis._replace(count=-(-axis.count // SIDE) * SIDE)
+        found.append(whole.reach(n))
+    return tuple(found)
+
+
+def task_rows(tiles: Tiles, inner: int, group: int) -> int:
+    """Rows of tiles in a task: what caches hold, but as many tasks as can be."""
+    most = CACHE // (PLANES * 4 * (rounded(inner) + group)) // tiles.wide
+    few = -(-8 // tiles.wide)  # fewer tiles do not fill the pipeline
+    return max(1, min(most, -(-16 // tiles.wide), max(few, tiles.rows // TASKS)))
+
+
+def winograd(conv: Winograd, epilogue: Epilogue, target: Target) -> Kernel:
+    """The kernel of a convolution; a task is some rows of tiles."""
+    products = plane(conv.most, conv.group)
+    corner = conv.axes[1].offset, conv.axes[2].offset
+    patches = Patches(conv.x, conv.tiles, corner, PATCH, conv.weights.inner, conv.most)
+    operands = (conv.x, transformed(conv.weights), *epilogue.operands)
+    rows = conv.tiles.rows
+
+    def emit(code: Code, pointers: Sequence[Reg], scratch: Reg, low: Reg, high: Reg) -> None:
+        after = code.at_index(scratch, PLANES * patches.plane, "float")
+        writer = _Writer(code, conv, epilogue, pointers, target, scratch, after)
+
+        def task(i: Index) -> None:
+            first = code.mul(i, conv.rows)
+            count = code.minimum(conv.rows, code.add(rows, code.mul(first, -1)))
+            patches.write(code, pointers[0], scratch, (first, count), 0)
+            each_block(code, conv.weights.channels, conv.group, lambda c, length: writer.group(
+                (first, count), c, length
+            ))  # fmt: skip
+
+        code.loop(low, high, 1, (), task)
+
+    size = sum(layout.numel * BYTES[layout.stored] for layout in operands)
+    flops = 2 * PLANES * conv.tiles.rows * conv.tiles.wide * conv.weights.inner
+    return Kernel(
+        "conv_winograd", ("conv winograd", conv, epilogue.key, target), emit, operands,
+        (0, 1, *(i + 2 for i in epilogue.reads)), tuple(i + 2 for i in epilogue.writes),
+        -(-rows // conv.rows), PLANES * (patches.plane + products) * 4,
+        flops=flops * conv.weights.channels, bytes=size,
+    )  # fmt: skip
+
+
+@dataclass
+class _Writer:
+    code: Code
+    conv: Winograd
+    epilogue: Epilogue
+    pointers: Sequence[Reg]
+    target: Target
+    values: Reg  # planes of transformed inputs
+    products: Reg  # planes of products
+
+    @property
+    def plane(self) -> int:
+        return plane(self.conv.most, self.conv.group)
+
+    def group(self, rows: tuple[Index, Index], channel: Index, channels: int) -> None:
+        """Some channels of the result for some rows of tiles (first, how many)."""
+        self.code.loop(0, PLANES, 1, (), lambda s: self._multiply(s, channel, channels))
+        first, count = rows
+
+        def row(q: Index) -> None:
+            n, t = self.code.divmod(self.code.add(first, q), self.conv.tiles.high)
+            self.code.loop(0, self.conv.tiles.wide, 1, (), lambda u: self._finish(
+                (n, t, u), self.code.add(self.code.mul(q, self.conv.tiles.wide), u),
+                channel, channels,
+            ))  # fmt: skip
+
+        self.code.loop(0, count, 1, (), row)
+
+    def _multiply(self, s: Index, channel: Index, channels: int) -> None:
+        """One plane of products."""
+        code, conv, inner = self.code, self.conv, self.conv.weights.inner
+        step, wide = rounded(inner), rounded(conv.group)
+        _, high, vectors = rectangle(1, conv.most, channels, LANES, most_sums(self.target))
+        values = code.mul(s, plane(conv.most, inner))
+        strides = transformed(conv.weights).strides
+
+        def block(c: Index, length: int, m: Index, count: int) -> None:
+            which, _ = code.divmod(code.add(channel, c), LANES)
+            a = code.at_index(self.values, code.dot((m,), (step,), values), "float")
+            b = code.at_index(self.pointers[1], code.dot((s, which), strides[:2]), "float")
+            panel = range(0, -(-length // LANES) * strides[1], strides[1])
+            sums = tile(
+                code, range(0, count * step, step), panel, inner, a, 1, b, LANES,
+                unroll=2 if inner % 2 == 0 else 1,
+            )  # fmt: skip
+            place = code.dot((s, m, c), (self.plane, wide, 1))
+            out = code.at_index(self.products, place, "float")
+            for r, line in enumerate(sums):
+                for v, value in enumerate(line):
+                    code.store(value, code.at_index(out, r * wide + v * LANES, "float"))
+
+        each_block(code, channels, vectors * LANES, lambda c, length: each_block(
+            code, conv.most, high, lambda m, count: block(c, length, m, count)
+        ))  # fmt: skip
+
+    def _finish(
+        self, at: tuple[Index, Index, Index], number: Index, channel: Index, channels: int
+    ) -> None:
+        """The pixels of a tile, to the epilogue."""
+        code, (n, t, u) = self.code, at
+        start = code.mul(number, rounded(self.conv.group))
+        base = (n, code.mul(t, SIDE), code.mul(u, SIDE))
+
+        def vector_(c: Index, length: int) -> None:
+            place = code.at_index(self.products, code.add(start, c), "float")
+            loaded = [
+                code.load(code.at_index(place, p * self.plane, "float"), VECTOR)
+                for p in range(PLANES)
+            ]
+            grid = [loaded[i : i + PATCH] for i in range(0, PLANES, PATCH)]
+            found = both_ways(code, grid, products_to_results)
+            where = (n, code.add(channel, c), *base[1:])
+            self._edges((t, u), lambda high, wide: self._hand(where, found, high, wide, length))
+
+        each_block(code, channels, LANES, vector_)
+
+    def _edges(self, at: tuple[Index, Index], body: Callable[[int, int], None]) -> None:
+        """``body`` with the pixels of a tile that are inside the result."""
+        tiles, code = self.conv.tiles, self.code
+        for test, high in _kinds(code, at[0], tiles.high, tiles.height):
+            def columns(high: int = high) -> None:
+                for test, wide in _kinds(code, at[1], tiles.wide, tiles.width):
+                    _when(code, test, lambda wide=wide: body(high, wide))
+
+            _when(code, test, columns)
+
+    def _hand(
+        self, base: tuple[Index, ...], grid: Grid, high: int, wide: int, columns: int
+    ) -> None:
+        offsets = [(0, 0, i, j) for i in range(high) for j in range(wide)]
+        registers = [[grid[i][j]] for _, _, i, j in offsets]
+        self.epilogue.emit(
+            self.code, self.pointers[2:], Tile(base, offsets, 1, columns, registers)
+        )
+
+
+def _kinds(code: Code, at: Index, tiles: int, size: int) -> list[tuple[Reg | None, int]]:
+    """The conditions under which a tile has so many pixels along a dimension."""
+    rest = size % SIDE
+    if not rest or tiles == 1:
+        return [(None, rest or SIDE)]
+    return [
+        (code.compare("slt", at, tiles - 1), SIDE), (code.compare("sge", at, tiles - 1), rest),
+    ]  # fmt: skip
+
+
+def _when(code: Code, test: Reg | None, body: Callable[[], None]) -> None:
+    if test is None:
+        body()
+    else:
+        code.when(test, body)

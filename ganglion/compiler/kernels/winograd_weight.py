@@ -1,0 +1,201 @@
+"""Winograd's gradient for 3x3 weights: both operands transformed, multiplied plane by plane.
+
+Images are cut into chunks. A task transforms some rows of tiles of its chunk at a time, so that
+they stay in its cache, and adds their products to sums of its own; ``weights.finish`` adds the
+chunks in order and transforms what comes out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from ganglion.compiler.kernel import Kernel, Layout
+from ganglion.compiler.kernels.axes import Axes, each_block, share
+from ganglion.compiler.kernels.direct import most_sums, rectangle
+from ganglion.compiler.kernels.tile import Target, tile
+from ganglion.compiler.kernels.weights import Gradient, Taps, chunk_sum
+from ganglion.compiler.kernels.winograd import (
+    CACHE,
+    PATCH,
+    PLANES,
+    SIDE,
+    VECTOR,
+    Patches,
+    Tiles,
+    both_ways,
+    plane,
+    products_to_weights,
+    rounded,
+    store_planes,
+)
+from ganglion.compiler.text import LANES, Code, Index, Reg, const
+
+GROUP = 64  # channels whose sums fit a cache, beside those of as many others
+MANY_TILES, FEW_TILES = 256, 64  # of a chunk; less only for more than one task, and no less
+CHUNKS = 8
+NOTHING = const(0, VECTOR)
+
+
+@dataclass(frozen=True)
+class WinogradWeight:
+    """x (N, C, 1, H, W) and g (N, OC, 1, H', W') with the zeros that tiles read."""
+
+    x: Layout
+    g: Layout
+    axes: Axes
+
+    @property
+    def tiles(self) -> Tiles:
+        return Tiles(self.x.shape[0], self.axes[1].count, self.axes[2].count)
+
+    @cached_property
+    def groups(self) -> tuple[int, int]:
+        """Input and output channels of a task."""
+        return min(self.x.shape[1], GROUP), min(self.g.shape[1], GROUP)
+
+    @cached_property
+    def gradient(self) -> Gradient:
+        """The partial sums: rows are (plane, input channel)."""
+        inner, outs = self.x.shape[1], self.g.shape[1]
+        tiles, parts = self.tiles.rows * self.tiles.wide, math.prod(self.parts)
+        wanted = max(tiles // MANY_TILES, min(4, tiles // FEW_TILES))
+        chunks = max(1, min(wanted, -(-CHUNKS // parts), self.tiles.images))
+        return Gradient(self.x.dtype, chunks, 1, outs, inner, 9, PLANES * inner, LANES)
+
+    @property
+    def parts(self) -> tuple[int, int]:
+        """Groups of input and of output channels."""
+        inner, outs = self.groups
+        return -(-self.x.shape[1] // inner), -(-self.g.shape[1] // outs)
+
+    @cached_property
+    def rows(self) -> int:
+        """Rows of tiles that are transformed at a time."""
+        tiles = CACHE // (4 * PLANES * sum(map(rounded, self.groups)))
+        each = -(-self.tiles.rows // self.gradient.chunks)
+        most = max(1, min(each, tiles // self.tiles.wide))
+        even = max(n for n in range(1, most + 1) if each % n == 0)
+        return even if 2 * even > most else most
+
+    @property
+    def most(self) -> int:
+        """Tiles that are transformed at a time."""
+        return self.rows * self.tiles.wide
+
+
+def winograd_weight(conv: WinogradWeight, target: Target) -> Kernel:
+    """The kernel of partial gradients; a task is a chunk for some channels."""
+    inner, outs = conv.groups
+    middle = PLANES * plane(conv.most, inner)
+    sizes = (conv.gradient.chunks, *conv.parts)
+    operands = (conv.x, conv.g, conv.gradient.partial)
+
+    def emit(code: Code, pointers: Sequence[Reg], scratch: Reg, low: Reg, high: Reg) -> None:
+        writer = _Writer(code, conv, pointers, target, scratch,
+                         code.at_index(scratch, middle, "float"))  # fmt: skip
+
+        def task(i: Index) -> None:
+            chunk, *parts = code.split(i, sizes)
+            bounds = [(part, code.add(part, 1)) for part in parts]
+            each_block(code, conv.x.shape[1], inner, lambda c, ins: each_block(
+                code, conv.g.shape[1], outs, lambda o, outs: writer.chunk(chunk, (c, ins), (o, outs)),
+                bounds[1],
+            ), bounds[0])  # fmt: skip
+
+        code.loop(low, high, 1, (), task)
+
+    tiles = conv.tiles.rows * conv.tiles.wide
+    return Kernel(
+        "conv_weight_winograd", ("conv weight winograd", conv, target), emit, operands, (0, 1),
+        (2,), math.prod(sizes), 4 * (middle + PLANES * plane(conv.most, outs)),
+        flops=2 * PLANES * tiles * conv.x.shape[1] * conv.g.shape[1],
+        bytes=4 * sum(layout.numel for layout in operands),
+    )  # fmt: skip
+
+
+@dataclass
+class _Writer:
+    code: Code
+    conv: WinogradWeight
+    pointers: Sequence[Reg]
+    target: Target
+    values: Reg  # planes of transformed inputs
+    slopes: Reg  # planes of transformed gradients
+
+    def chunk(self, chunk: Index, ins: tuple[Index, int], outs: tuple[Index, int]) -> None:
+        """The sums of a chunk for some channels (first, how many)."""
+        code, conv = self.code, self.conv
+        low, high = share(code, chunk, conv.tiles.rows, conv.gradient.chunks)
+        corner = conv.axes[1].offset, conv.axes[2].offset
+        sides = (
+            Patches(conv.x, conv.tiles, corner, PATCH, ins[1], conv.most),
+            Patches(conv.g, conv.tiles, (0, 0), SIDE, outs[1], conv.most),
+        )
+
+        def block(q: Index) -> None:
+            count = code.minimum(conv.rows, code.add(high, code.mul(q, -1)))
+            sides[0].write(code, self.pointers[0], self.values, (q, count), ins[0])
+            sides[1].write(code, self.pointers[1], self.slopes, (q, count), outs[0])
+            tiles = code.mul(count, conv.tiles.wide)
+            first = code.compare("eq", q, low)
+            code.loop(0, PLANES, 1, (), lambda s: self._plane(
+                s, chunk, ins, outs, (tiles, first, sides[0].plane, sides[1].plane)
+            ))  # fmt: skip
+
+        code.loop(low, high, conv.rows, (), block)
+
+    def _plane(
+        self, s: Index, chunk: Index, ins: tuple[Index, int], outs: tuple[Index, int],
+        block: tuple[Index, Reg, int, int],
+    ) -> None:  # fmt: skip
+        """Add the products of a block (tiles, whether it is the first, steps of planes)."""
+        code, gradient = self.code, self.conv.gradient
+        tiles, first, *steps = block
+        strides = gradient.partial.strides
+        _, high, vectors = rectangle(1, ins[1], outs[1], LANES, most_sums(self.target))
+        inner, wide = rounded(ins[1]), rounded(outs[1])
+
+        def part(c: Index, count: int, o: Index, length: int) -> None:
+            a = code.at_index(self.values, code.dot((s,), steps[:1], c), "float")
+            b = code.at_index(self.slopes, code.dot((s,), steps[1:], o), "float")
+            which, _ = code.divmod(code.add(outs[0], o), LANES)
+            row = code.dot((s, ins[0]), (gradient.inner, 1), c)
+            place = code.dot((chunk, which, row), (strides[0], strides[2], strides[3]))
+            out = code.at_index(self.pointers[2], place, "float")
+            panel = range(-(-length // LANES))
+            places = [
+                [code.at_index(out, r * LANES + v * strides[2], "float") for v in panel]
+                for r in range(count)
+            ]
+            before = [
+                [code.select(first, NOTHING, code.load(at, VECTOR)) for at in line]
+                for line in places
+            ]
+            sums = tile(code, range(count), len(panel), tiles, a, inner, b, wide, initial=before)
+            for line, values in zip(places, sums, strict=True):
+                for at, value in zip(line, values, strict=True):
+                    code.store(value, at)
+
+        each_block(code, outs[1], vectors * LANES, lambda o, length: each_block(
+            code, ins[1], high, lambda c, count: part(c, count, o, length)
+        ))  # fmt: skip
+
+
+def winograd_taps(gradient: Gradient) -> Taps:
+    """The 9 weights' gradients of an input channel, for ``weights.finish``."""
+    strides, step = gradient.partial.strides, gradient.inner * LANES
+
+    def taps(code: Code, source: Reg, channel: Index, out: Reg) -> None:
+        place = code.at_index(source, code.mul(channel, LANES), "float")
+        sums = [
+            chunk_sum(code, code.at_index(place, p * step, "float"), gradient.chunks, strides[0],
+                      VECTOR)
+            for p in range(PLANES)
+        ]  # fmt: skip
+        grid = [sums[i : i + PATCH] for i in range(0, PLANES, PATCH)]
+        store_planes(code, both_ways(code, grid, products_to_weights), out, LANES)
+
+    return taps
