@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ganglion import utils as utils
     from ganglion.blas import get_num_threads as get_num_threads
     from ganglion.blas import set_num_threads as set_num_threads
+    from ganglion.compiler.compiled import compile as compile
     from ganglion.convert import get_device as get_device
     from ganglion.convert import is_complex as is_complex
     from ganglion.convert import is_floating_point as is_floating_point
@@ -92,6 +93,7 @@ newaxis = None
 # Which file holds each public name; "new=old" renames. A new function is published here.
 _PUBLIC = {
     "blas": "get_num_threads set_num_threads",
+    "compiler.compiled": "compile",
     "convert": "get_device is_complex is_floating_point is_nonzero is_same_size is_signed numel",
     "creation": """
         asarray as_tensor from_dlpack from_numpy is_tensor tensor

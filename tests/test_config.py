@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from ganglion import config
 from ganglion.config import Flags, flags, optional
 from ganglion.errors import ArgumentError, MissingExtraError
 
@@ -44,6 +45,8 @@ def test_a_tilde_in_a_folder_is_the_home(monkeypatch):
         ("GANGLION_NUM_THREADS", "two"),
         ("GANGLION_DEBUG", "5"),
         ("GANGLION_EAGER_KERNELS", "maybe"),
+        ("GANGLION_CACHE_MB", "-1"),
+        ("GANGLION_TARGET", "pentium"),
     ],
 )
 def test_a_bad_value_names_variable_and_value(monkeypatch, variable, text):
@@ -88,3 +91,47 @@ def test_an_installed_package_that_fails_raises_its_own_error(monkeypatch, tmp_p
     with pytest.raises(ModuleNotFoundError, match="another_missing_package") as caught:
         optional("broken_package", "data")
     assert not isinstance(caught.value, MissingExtraError)
+
+
+def write_quotas(mount, quotas):
+    for path, text in quotas.items():
+        (mount / path).parent.mkdir(parents=True, exist_ok=True)
+        (mount / path).write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("groups", "quotas", "expected"),
+    [
+        ("0::/\n", {"cpu.max": "150000 100000\n"}, [1.5]),
+        ("0::/\n", {"cpu.max": "max 100000\n"}, []),
+        ("0::/a/b\n", {"a/b/cpu.max": "max 100000", "a/cpu.max": "400000 100000"}, [4.0]),
+        ("0::/not/seen/from/inside\n", {"cpu.max": "50000 100000"}, [0.5]),
+        (
+            "3:cpu,cpuacct:/a\n0::/\n",
+            {
+                "cpu,cpuacct/a/cpu.cfs_quota_us": "200000",
+                "cpu,cpuacct/a/cpu.cfs_period_us": "100000",
+            },
+            [2.0],
+        ),
+        ("1:cpu:/\n", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, []),
+        ("9:memory:/a\n", {"memory/a/cpu.max": "100000 100000"}, []),
+        ("0::/\n", {"cpu.max": "garbage"}, []),
+    ],
+)
+def test_quotas_of_the_control_groups_are_found(tmp_path, groups, quotas, expected):
+    (tmp_path / "groups").write_text(groups)
+    write_quotas(tmp_path / "mount", quotas)
+    found = config._cpu_quotas(tmp_path / "groups", tmp_path / "mount")
+    assert list(found) == expected
+
+
+def test_without_control_groups_there_is_no_quota(tmp_path):
+    assert list(config._cpu_quotas(tmp_path / "missing", tmp_path)) == []
+
+
+def test_whole_cores_of_the_smallest_quota_count_and_at_least_one(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    for quotas, cores in (([], 8), ([3.9, 6.0], 3), ([0.5], 1), ([16.0], 8)):
+        monkeypatch.setattr(config, "_cpu_quotas", lambda quotas=quotas: quotas)
+        assert config.usable_cores() == cores

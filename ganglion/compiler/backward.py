@@ -19,7 +19,7 @@ from ganglion.autograd.tape import Node as TapeNode
 from ganglion.autograd.tape import edge, new_order, versions
 from ganglion.autograd.walk import grad
 from ganglion.compiler.numbers import NUMBER
-from ganglion.compiler.program import Array, Program
+from ganglion.compiler.program import Array, Program, contiguous
 from ganglion.errors import AutogradError, TraceError
 from ganglion.graph import Graph, Node, Origin, Value, argument
 from ganglion.ops.record import Saved
@@ -182,14 +182,14 @@ class Backward:
         pairs = zip(grads, self.metas, strict=True)
         arrays = [_array(g, meta) for g, meta in pairs]
         assert saved.node.saved is not None
-        found = self._run([*arrays, *map(np.ascontiguousarray, saved.node.saved)])
+        found = self._run([*arrays, *map(contiguous, saved.node.saved)])
         return [wrap(found[i]) for i in self.program.result]
 
 
 def _array(grad: Tensor | None, meta: Meta) -> Array:
     if grad is None:
         return np.zeros(meta.shape, meta.dtype.numpy)
-    return np.ascontiguousarray(grad._data)
+    return contiguous(grad._data)
 
 
 class _Cut:

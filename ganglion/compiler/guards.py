@@ -18,7 +18,7 @@ Get: TypeAlias = Callable[[Any, Any], Any]
 PLAIN: Final = (
     type(None), bool, int, float, complex, str, bytes, slice, range, type(...), dt.dtype
 )  # fmt: skip
-_GONE: Final = (LookupError, AttributeError, ValueError, TypeError)
+GONE: Final = (LookupError, AttributeError, ValueError, TypeError)
 
 
 class _Missing:
@@ -51,7 +51,7 @@ class Place(NamedTuple):
         """The value there, or MISSING."""
         try:
             return self.get(self.container, self.key)
-        except _GONE:
+        except GONE:
             return MISSING
 
     def put(self, value: Any) -> None:
@@ -118,7 +118,7 @@ class Guards:
         try:
             if all(map(is_, self.places.now(), self.wanted)):
                 return True
-        except _GONE:
+        except GONE:
             return False
         return next(self.broken(), None) is None
 

@@ -16,6 +16,7 @@ from ganglion.compiler.text import LANES, Code, Index, Reg, const, first_lanes, 
 from ganglion.ops import scalar as sc
 from ganglion.ops.scalar import Scalar
 
+HERE = sc.const(0, sc.INDEX)  # stands for the place where a value is made
 UNROLL = 4  # vectors in flight where a reduction would wait for each sum
 
 
@@ -160,7 +161,7 @@ class _PassWriter:
         wide = any(dt.float64 is e.dtype for s in one.steps for e in nodes(s.expression))
         self.width = LANES // 2 if wide else LANES
         self.sums = [s for s in one.steps if s.kind]
-        self.free = _free_indexes(one)
+        self.free = free_indexes(one.steps, one.inner)
 
     def write(self) -> None:
         one = self.one
@@ -219,18 +220,8 @@ class _PassWriter:
         """Compute what depends on the ``available`` indexes alone."""
         found = self._at(emitter, {})
         for step in self.one.steps:
-            self._hoist(found, step.expression, available)
+            hoist(found, step.expression, self.free, available)
         return found
-
-    def _hoist(self, emitter: Emitter, e: Scalar, available: set[Scalar]) -> None:
-        if e in emitter.known or e.op in ("const", "index"):
-            return
-        if self.free[e] <= available:
-            emitter.value(e)
-            return
-        for a in e.args:
-            if isinstance(a, Scalar) and not (e.op == "load" and a.dtype is sc.INDEX):
-                self._hoist(emitter, a, available)
 
     def _blocks(
         self,
@@ -387,10 +378,10 @@ def void(_: object) -> None:
     """Nothing, for a body whose value does not matter."""
 
 
-def _free_indexes(one: Pass) -> dict[Scalar, frozenset[Scalar]]:
-    """The indexes that each expression of a pass depends on; values of the pass on all."""
-    own = frozenset(one.inner)
-    made = {s.value for s in one.steps}
+def free_indexes(steps: Sequence[Step], own: Sequence[Scalar]) -> dict[Scalar, frozenset[Scalar]]:
+    """The indexes that each expression depends on; values of the steps depend on their ``own``."""
+    everywhere = frozenset([*own, HERE])
+    made = {s.value for s in steps}
     found: dict[Scalar, frozenset[Scalar]] = {}
 
     def free(e: Scalar) -> frozenset[Scalar]:
@@ -398,15 +389,27 @@ def _free_indexes(one: Pass) -> dict[Scalar, frozenset[Scalar]]:
             parts = [free(a) for a in e.args if isinstance(a, Scalar)]
             mine = frozenset([e]) if e.op == "index" else frozenset()
             if e.op == "load" and e.args[0] in made:
-                mine = own
+                mine = everywhere
             found[e] = mine.union(*parts)
         return found[e]
 
-    for step in one.steps:
+    for step in steps:
         free(step.expression)
-    if one.limit is not None:
-        free(one.limit)
     return found
+
+
+def hoist(
+    emitter: Emitter, e: Scalar, free: Mapping[Scalar, frozenset[Scalar]], available: set[Scalar]
+) -> None:
+    """Compute the parts of an expression that depend on the ``available`` indexes alone."""
+    if e in emitter.known or e.op in ("const", "index"):
+        return
+    if free[e] <= available:
+        emitter.value(e)
+        return
+    for a in e.args:
+        if isinstance(a, Scalar) and not (e.op == "load" and a.dtype is sc.INDEX):
+            hoist(emitter, a, free, available)
 
 
 # --- ways to combine --------------------------------------------------------------------------------

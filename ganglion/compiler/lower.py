@@ -215,7 +215,7 @@ class _Lowering:
 
     def _call(self, node: Node, host: bool) -> None:
         for value in node.operands:
-            self._materialise(value)
+            self._materialise(value, whole=host)
         call = Call(node, host)
         for value in node.operands:
             for load in loads(self.sources[value](*sc.indexes(value.shape))):
@@ -224,8 +224,8 @@ class _Lowering:
         for value in node.values:
             self._store(value)
 
-    def _materialise(self, value: Value) -> None:
-        """Make sure that a value can be read as a buffer with strides."""
+    def _materialise(self, value: Value, whole: bool) -> None:
+        """Make sure that a value can be read as a buffer with strides, or as one of its own."""
         if value.node.op_name == "const" and self.sources[value].shape == ():
             body = self.sources[value].body
             self._statement(value, body)
@@ -233,7 +233,7 @@ class _Lowering:
             return
         found = self.sources[value](*sc.indexes(value.shape))
         plain = found.op == "load" and all(sc.affine(i) is not None for i in found.args[1:])
-        if not plain:
+        if not plain or (whole and found.args[0] != value):
             self._statement(value, self.sources[value].body)
             self._store(value)
 
@@ -266,21 +266,21 @@ class _Lowering:
     def _operand(self, x: Value, node: Node) -> Source:
         """An input; a Python number takes the dtype in which the op computes."""
         source = self.sources[x]
-        held = x.node
-        if held.op_name != "const" or isinstance(held.kwargs["value"], tuple):
+        if not _is_number(x):
             return source
-        dtypes = [v.dtype for v in node.operands if v.node.op_name != "const"]
         keeps = OPS[node.op_name].keeps
-        chosen = [
+        others = [
             v.dtype
             for i, v in enumerate(node.inputs)
-            if v is not None and i not in keeps and v.node.op_name != "const"
+            if v is not None and i not in keeps and not _is_number(v)
         ]
-        dtype = next(iter(chosen), next(iter(dtypes), x.dtype))
-        if node.inputs.index(x) in keeps:
-            dtype = x.dtype
-        number = held.kwargs["value"]
-        return Source((), dtype, lambda index: sc.const(number, dtype))
+        if not others:  # numbers among themselves
+            others = [max((v.dtype for v in node.operands), key=lambda d: (d.category, d.itemsize))]
+        dtype = x.dtype if node.inputs.index(x) in keeps else others[0]
+        if x.node.op_name == "const":
+            number = x.node.kwargs["value"]
+            return Source((), dtype, lambda index: sc.const(number, dtype))
+        return Source((), dtype, lambda index: sc.cast(source(), dtype))
 
     def _define(self, value: Value, body: Body) -> None:
         """Store the value, or leave it to its readers to write its expression into theirs."""
@@ -295,9 +295,11 @@ class _Lowering:
     def _is_shared(self, value: Value, cost: int) -> bool:
         if cost > LARGEST:
             return True
+        readers = list(self._readers(value))
+        if cost and not value.shape and any(v.shape for n in readers for v in n.values):
+            return True  # computed once, not by every element
         if cost <= CHEAP:
             return False
-        readers = list(self._readers(value))
         if len(readers) > 1:
             return True
         return any(v.meta.numel > value.meta.numel for n in readers for v in n.values)
@@ -375,6 +377,13 @@ def _parts(value: Stored, expression: Scalar) -> int:
         return 1
     first = bound[0].args[1]
     return max(p for p in range(1, MOST_PARTS + 1) if first % p == 0)
+
+
+def _is_number(x: Value) -> bool:
+    """Whether a value stands for a Python number, which does not decide any dtype."""
+    if x.node.op_name == "number":
+        return True
+    return x.node.op_name == "const" and not isinstance(x.node.kwargs["value"], tuple)
 
 
 def _is_work(e: Scalar) -> bool:

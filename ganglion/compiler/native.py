@@ -4,34 +4,37 @@
 
 All threads enter it together. It calls each kernel on the thread's share of the tasks and waits
 at a barrier between phases. ``arguments`` holds the addresses of the arena, of scratch memory and
-of every input, state, output and constant.
+of every input, state, output and constant. A call of the host ends one such function, a *segment*,
+and another follows.
 """
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Hashable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
+from ganglion.blas import get_num_threads
 from ganglion.compiler import pool
 from ganglion.compiler.cache import objects
 from ganglion.compiler.llvm import load
 from ganglion.compiler.memory import allocate
-from ganglion.compiler.plan import Buffer, Launch, Schedule, plan
+from ganglion.compiler.plan import ALIGN, Buffer, Launch, Schedule, plan
 from ganglion.compiler.simplify import expand
-from ganglion.compiler.target import host
+from ganglion.compiler.target import Target, host
 from ganglion.compiler.text import Code, Index, Module, Reg
 from ganglion.compiler.trace import Program
 from ganglion.eager import run_kernel
-from ganglion.blas import get_num_threads
-from ganglion.graph import Node
 from ganglion.ops.record import OPS
 
 Array = np.ndarray[Any, Any]
 
-SHORT = 1 << 24  # FLOP of steps during which the GIL is held
-KINDS = ("input", "state", "output", "const")
+SHORT: Final = 1 << 26  # FLOP of steps during which the GIL is held: below a millisecond
+KINDS: Final = ("input", "state", "output", "const")
+PARAMETERS: Final = (("ptr", "arguments"), ("i64", "thread"), ("i64", "threads"), ("ptr", "control"))
+LINES_APART: Final = ((8000, 4), (2000, 2), (0, 1))  # of text, and modules to compile abreast
 
 
 def build(program: Program) -> Step:
@@ -39,86 +42,73 @@ def build(program: Program) -> Step:
     return Step(plan(expand(program.graph)))
 
 
-# --- text -------------------------------------------------------------------------------------------
+# --- text -----------------------------------------------------------------------------------------
 
 
-class _Writer:
-    """Writes a schedule's modules; kernels with equal keys are written once."""
+class Source:
+    """A schedule as text: functions ``step0``, ``step1``, ... and the kernels they call.
 
-    def __init__(self, schedule: Schedule) -> None:
-        self.schedule = schedule
-        target = host()
-        self.module = Module(target.fma, target.attributes)
+    Kernels with equal keys are written once. ``places`` says where in the argument block the
+    addresses of each kind begin; ``size`` is the block's length.
+    """
+
+    def __init__(self, schedule: Schedule, target: Target) -> None:
+        self.schedule, self.target = schedule, target
         self.names: dict[Hashable, str] = {}
-        counts = {kind: 0 for kind in KINDS}
-        for launch in schedule.launches:
-            for b in launch.buffers:
-                if b.kind in counts:
-                    counts[b.kind] = max(counts[b.kind], b.number + 1)
-        self.first: dict[str, int] = {}
-        place = 2  # after the arena and the scratch memory
-        for kind in KINDS:
-            self.first[kind] = place
-            place += counts[kind]
-        self.size = place
+        self.kernels: list[Module] = []
+        self.places, self.size = _places(schedule)
+        self.segments = _segments(schedule)
+        self.main = Module(target.fma, target.attributes)
+        for number, launches in enumerate(self.segments):
+            if not launches[0].host:
+                self._segment(f"step{number}", launches)
 
-    def text(self) -> str:
-        """The module."""
-        segments = self._segments()
-        for number, launches in enumerate(segments):
-            self._segment(number, launches)
-        self.segments = [launches[0].host for launches in segments]
-        return self.module.text()
+    def texts(self) -> list[str]:
+        """Modules of about the same length."""
+        lines = sum(module.length for module in self.kernels)
+        count = next(n for least, n in LINES_APART if lines >= least)
+        parts = [Module(self.target.fma, self.target.attributes) for _ in range(count)]
+        for module in sorted(self.kernels, key=lambda m: -m.length):
+            min(parts, key=lambda part: part.length).take(module)
+        return [part.text() for part in (self.main, *parts)]
 
-    def _segments(self) -> list[list[Launch]]:
-        """Runs of kernels, and host calls alone."""
-        found: list[list[Launch]] = []
-        for launch in self.schedule.launches:
-            if launch.host or not found or found[-1][0].host:
-                found.append([])
-            found[-1].append(launch)
-        return found
-
-    def _segment(self, number: int, launches: list[Launch]) -> None:
-        if launches[0].host:
-            return
-        calls = [(launch, self._kernel(launch)) for launch in launches]
-        parameters = [("ptr", "arguments"), ("i64", "thread"), ("i64", "threads"), ("ptr", "control")]
-        code = self.module.function(f"step{number}", parameters)
-        arguments, thread, threads, control = code.parameters
+    def _segment(self, name: str, launches: Sequence[Launch]) -> None:
+        code = self.main.function(name, PARAMETERS)
+        _, thread, threads, control = code.parameters
         barrier = code.load(control, "ptr")
-        phase = launches[0].phase
-        turn = 0
-        for launch, name in calls:
+        phase, turn = launches[0].phase, 0
+        for launch in launches:
             if launch.phase != phase:
                 code.line(f"call void {barrier.name}({control}, {thread}, {threads})")
                 phase = launch.phase
-            turn += self._call(code, launch, name, turn)
+            turn += self._call(code, launch, turn)
         code.ret()
 
-    def _call(self, code: Code, launch: Launch, name: str, turn: int) -> int:
+    def _call(self, code: Code, launch: Launch, turn: int) -> int:
+        """Call a kernel for the thread's tasks; those of one task take turns among the threads."""
         assert launch.kernel is not None
-        arguments, thread, threads, _ = code.parameters
+        _, thread, threads, _ = code.parameters
         tasks = launch.kernel.tasks
-        if tasks == 1:  # small kernels take turns among the threads
+        if tasks == 1:
             mine = code.pure("i64", f"urem i64 {turn}, {threads.name}")
-            code.when(code.compare("eq", thread, mine), lambda: self._enter(code, launch, name, 0, 1))
+            code.when(code.compare("eq", thread, mine), lambda: self._enter(code, launch, 0, 1))
             return 1
-        after = code.add(thread, 1)
-        low = code.pure("i64", f"udiv i64 {_name(code.mul(thread, tasks))}, {threads.name}")
-        high = code.pure("i64", f"udiv i64 {_name(code.mul(after, tasks))}, {threads.name}")
-        code.when(
-            code.compare("slt", low, high), lambda: self._enter(code, launch, name, low, high)
+        low, high = (
+            code.pure("i64", f"udiv i64 {_name(code.mul(t, tasks))}, {threads.name}")
+            for t in (thread, code.add(thread, 1))
         )
+        some = code.compare("slt", low, high)
+        code.when(some, lambda: self._enter(code, launch, low, high))
         return 0
 
-    def _enter(self, code: Code, launch: Launch, name: str, low: Index, high: Index) -> None:
+    def _enter(self, code: Code, launch: Launch, low: Index, high: Index) -> None:
         arguments, thread = code.parameters[:2]
-        pointers = [self._pointer(code, arguments, b) for b in launch.buffers]
+        given = [self._pointer(code, arguments, b) for b in launch.buffers]
         scratch = self._argument(code, arguments, 1)
-        private = code.at_index(scratch, code.mul(thread, _scratch(self.schedule)), "i8")
-        given = ", ".join(map(str, [*pointers, private]))
-        code.line(f"call void @{name}({given}, i64 {_name(low)}, i64 {_name(high)})")
+        given.append(code.at_index(scratch, code.mul(thread, scratch_step(self.schedule)), "i8"))
+        spelled = ", ".join(map(str, given))
+        name = self._kernel(launch)
+        code.line(f"call void @{name}({spelled}, i64 {_name(low)}, i64 {_name(high)})")
 
     def _argument(self, code: Code, arguments: Reg, place: int) -> Reg:
         return code.load(code.at_index(arguments, place, "ptr"), "ptr")
@@ -126,7 +116,7 @@ class _Writer:
     def _pointer(self, code: Code, arguments: Reg, b: Buffer) -> Reg:
         if b.kind == "arena":
             return code.at_index(self._argument(code, arguments, 0), b.offset, "i8")
-        return self._argument(code, arguments, self.first[b.kind] + b.number)
+        return self._argument(code, arguments, self.places[b.kind] + b.number)
 
     def _kernel(self, launch: Launch) -> str:
         kernel = launch.kernel
@@ -134,12 +124,15 @@ class _Writer:
         name = self.names.get(kernel.key)
         if name is None:
             name = self.names[kernel.key] = f"kernel{len(self.names)}"
+            module = Module(self.target.fma, self.target.attributes)
             pointers = [("ptr", f"b{i}") for i in range(len(kernel.operands))]
             parameters = [*pointers, ("ptr", "scratch"), ("i64", "low"), ("i64", "high")]
-            code = self.module.function(name, parameters, linkage="internal")
+            code = module.function(name, parameters)
             *buffers, scratch, low, high = code.parameters
             kernel.emit(code, buffers, scratch, low, high)
             code.ret()
+            self.kernels.append(module)
+            self.main.declare(name, "void", ", ".join(kind for kind, _ in parameters))
         return name
 
 
@@ -147,37 +140,78 @@ def _name(x: Index) -> str:
     return str(x) if isinstance(x, int) else x.name
 
 
-def _scratch(schedule: Schedule) -> int:
-    """Bytes of scratch memory from one thread's to the next's."""
-    return -(-schedule.scratch // 128) * 128
+def _places(schedule: Schedule) -> tuple[dict[str, int], int]:
+    """Where in the argument block each kind of buffer begins, and how long the block is."""
+    counts = dict.fromkeys(KINDS, 0)
+    for launch in schedule.launches:
+        for b in launch.buffers:
+            if b.kind in counts:
+                counts[b.kind] = max(counts[b.kind], b.number + 1)
+    places, place = {}, 2  # after the arena and the scratch memory
+    for kind in KINDS:
+        places[kind] = place
+        place += counts[kind]
+    return places, place
 
 
-# --- running ----------------------------------------------------------------------------------------
+def _segments(schedule: Schedule) -> list[list[Launch]]:
+    """Runs of kernels, and host calls alone."""
+    found: list[list[Launch]] = []
+    for launch in schedule.launches:
+        if launch.host or not found or found[-1][0].host:
+            found.append([])
+        found[-1].append(launch)
+    return found
+
+
+def scratch_step(schedule: Schedule) -> int:
+    """Bytes from one thread's scratch memory to the next's; odd in lines, to keep them apart."""
+    return (-(-schedule.scratch // ALIGN) | 1) * ALIGN
+
+
+# --- running --------------------------------------------------------------------------------------
+
+
+def _address_by_protocol(x: Array) -> int:
+    return int(x.ctypes.data)
+
+
+def _address_in_object(x: Array) -> int:
+    """Ten times faster: NumPy keeps the address first in an array's object."""
+    return _word(id(x) + HEADER).value or 0
+
+
+HEADER: Final = object.__basicsize__
+_word = ctypes.c_void_p.from_address
+_probe = np.zeros(3)
+_same = _address_in_object(_probe) == _address_by_protocol(_probe)
+address = _address_in_object if _same else _address_by_protocol
 
 
 class Step:
-    """A compiled program: call it with the arguments' and the states' arrays."""
+    """A compiled program: call it with the arguments' and the states' arrays.
+
+    One call at a time: its memory is shared by all calls.
+    """
 
     def __init__(self, schedule: Schedule) -> None:
         self.schedule = schedule
-        writer = _Writer(schedule)
-        self.text = writer.text()
-        self.library = load(objects([self.text], host()))
-        self.first = writer.first
-        self.arguments = np.zeros(writer.size, np.int64)
-        self.arena = allocate(schedule.arena + 64)
-        self.scratch = allocate(1)
-        self.arguments[0] = self.arena.ctypes.data
-        self.constants = schedule.constants
-        for i, constant in enumerate(self.constants):
-            self.arguments[self.first["const"] + i] = constant.ctypes.data
-        self.segments: list[int | Launch] = []
-        for number, node in enumerate(writer.segments):
-            if node is None:
-                self.segments.append(self.library.address(f"step{number}"))
-            else:
-                launch = next(x for x in schedule.launches if x.host is node)
-                self.segments.append(launch)
+        source = Source(schedule, host())
+        self.texts = source.texts()
+        self.library = load(objects(self.texts, host()))
+        self.block = np.zeros(source.size, np.int64)
+        self.first_input, self.first_state, self.first_output, first = source.places.values()
+        self.arena = allocate(max(schedule.arena, 1))
+        self.block[0] = address(self.arena)
+        for i, constant in enumerate(schedule.constants):
+            if first + i < source.size:
+                self.block[first + i] = address(constant)
+        self.run: list[int | Launch] = [
+            launches[0] if launches[0].host else self.library.address(f"step{k}")
+            for k, launches in enumerate(source.segments)
+        ]
+        self.used = _used(schedule)
+        self.results = [(v.shape, v.dtype.numpy) for v in schedule.graph.outputs]
         self.states: list[Array | None] = [None] * len(schedule.graph.states)
         self.threads = 0
         work = sum(launch.kernel.flops for launch in schedule.launches if launch.kernel)
@@ -185,41 +219,42 @@ class Step:
 
     def __call__(self, arguments: Sequence[Array], states: Sequence[Array]) -> list[Array]:
         """Fresh outputs; states are overwritten in place."""
-        block, first = self.arguments, self.first
-        kept: list[Array] = []
-        for i, x in enumerate(arguments):
-            if not x.flags.c_contiguous:
-                x = np.ascontiguousarray(x)
-            kept.append(x)
-            block[first["input"] + i] = x.ctypes.data
-        for i, x in enumerate(states):
-            if x is not self.states[i]:
-                block[first["state"] + i] = x.ctypes.data
-                self.states[i] = x
-        outputs = [np.empty(v.shape, v.dtype.numpy) for v in self.schedule.graph.outputs]
-        for i, x in enumerate(outputs):
-            block[first["output"] + i] = x.ctypes.data
+        block = self.block
+        kept = [x if x.flags.c_contiguous else np.ascontiguousarray(x) for x in arguments]
+        for i in self.used["input"]:
+            block[self.first_input + i] = address(kept[i])
+        seen = self.states
+        for i in self.used["state"]:
+            x = states[i]
+            if x is not seen[i]:
+                block[self.first_state + i] = address(x)
+                seen[i] = x
+        outputs = [np.empty(shape, dtype) for shape, dtype in self.results]
+        for i in self.used["output"]:
+            block[self.first_output + i] = address(outputs[i])
         threads = get_num_threads()
         if threads != self.threads:
-            self.scratch = allocate(_scratch(self.schedule) * threads + 64)
-            block[1] = self.scratch.ctypes.data
-            self.threads = threads
-        for segment in self.segments:
+            self._make_room(threads)
+        for segment in self.run:
             if isinstance(segment, int):
-                pool.run(segment, block.ctypes.data, hold_gil=self.hold_gil)
+                pool.run(segment, address(block), threads=threads, hold_gil=self.hold_gil)
             else:
                 self._host(segment, kept, states, outputs)
         return outputs
 
+    def _make_room(self, threads: int) -> None:
+        self.scratch = allocate(scratch_step(self.schedule) * threads)
+        self.block[1] = address(self.scratch)
+        self.threads = threads
+
     def _host(self, launch: Launch, *groups: Sequence[Array]) -> None:
+        """Run a NumPy kernel between two segments."""
         node = launch.host
-        assert isinstance(node, Node)
+        assert node is not None
         op = OPS[node.op_name]
-        arrays: list[Any] = []
-        buffers = iter(launch.reads)
-        for value in node.inputs:
-            arrays.append(None if value is None else self._array(next(buffers), groups).copy())
-        found = run_kernel(op, arrays, node.kwargs)
+        arrays = iter([self._array(b, groups).copy() for b in launch.reads])
+        given = [None if value is None else next(arrays) for value in node.inputs]
+        found = run_kernel(op, given, node.kwargs)
         found = found if op.outputs > 1 else (found,)
         for buffer, array in zip(launch.writes, found, strict=True):
             np.copyto(self._array(buffer, groups), array)
@@ -227,8 +262,19 @@ class Step:
     def _array(self, b: Buffer, groups: tuple[Sequence[Array], ...]) -> Array:
         inputs, states, outputs = groups
         if b.kind != "arena":
-            held = {"input": inputs, "state": states, "output": outputs, "const": self.constants}
+            held = {"input": inputs, "state": states, "output": outputs,
+                    "const": self.schedule.constants}  # fmt: skip
             return held[b.kind][b.number]
         raw = self.arena[b.offset : b.offset + b.nbytes].view(b.layout.dtype.numpy)
         steps = [s * b.layout.dtype.itemsize for s in b.layout.strides]
         return np.lib.stride_tricks.as_strided(raw[b.layout.offset :], b.layout.shape, steps)
+
+
+def _used(schedule: Schedule) -> dict[str, list[int]]:
+    """The numbers of the inputs, states and outputs that kernels touch."""
+    found: dict[str, set[int]] = {kind: set() for kind in KINDS}
+    for launch in schedule.launches:
+        for b in launch.buffers:
+            if b.kind in found:
+                found[b.kind].add(b.number)
+    return {kind: sorted(numbers) for kind, numbers in found.items()}

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ganglion.compiler.guards import Broken, Place, same
+from ganglion.compiler.guards import GONE, Broken, Place, same
 from ganglion.ops.record import Op
 from ganglion.tensor import Tensor, wrap
 
@@ -157,12 +157,17 @@ class Numbers:
 
     def refresh(self, leaves: Sequence[Any]) -> bool:
         """Read the sources, fill the states; False where a fact no longer holds."""
-        now = [
-            get(leaves if container is None else container, key)
-            for get, container, key in self._reads
-        ]
-        if all(map(operator.is_, now, self.seen)):
-            return True
+        try:
+            now = [
+                get(leaves if container is None else container, key)
+                for get, container, key in self._reads
+            ]
+            return all(map(operator.is_, now, self.seen)) or self._taken(now)
+        except (*GONE, ArithmeticError):
+            return False
+
+    def _taken(self, now: list[Any]) -> bool:
+        """Compute everything from new values of the sources."""
         if not all(map(_alike, now, self.seen)):
             return False
         values = _flat(now)

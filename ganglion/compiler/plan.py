@@ -10,7 +10,7 @@ with buffers of other times.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ import numpy as np
 from ganglion.compiler.fuse import Group, fuse, same_element
 from ganglion.compiler.kernel import Epilogue, Kernel, Layout, Tile
 from ganglion.compiler.layout import choose_layouts
-from ganglion.compiler.loops import Memory, Spelling, nest_kernel
+from ganglion.compiler.loops import Memory, Spelling, free_indexes, hoist, nest_kernel
 from ganglion.compiler.lower import Call, Lowered, Part, Statement, Stored, loads, lower, replaced
 from ganglion.compiler.nest import Nest, Step, arrange, inside_loads, passes
 from ganglion.compiler.scalars import Emitter, Place
@@ -73,7 +73,6 @@ class Schedule:
     arena: int  # bytes
     scratch: int  # bytes a thread
     constants: list[Array]
-    copied: dict[int, Buffer] = field(default_factory=dict)
 
     def text(self) -> str:
         """One line a kernel."""
@@ -402,31 +401,58 @@ def _finisher(
     index: Sequence[Scalar], steps: Sequence[Step], operands: Mapping[Stored, tuple[int, Layout]]
 ) -> Callable[[Code, Sequence[Reg], Tile], None]:
     """The code of an epilogue: each step on every vector of a tile."""
+    free = free_indexes(steps, [i for i in index if i.op == "index"])
 
     def emit(code: Code, pointers: Sequence[Reg], tile: Tile) -> None:
         sources = {v: (pointers[k], layout) for v, (k, layout) in operands.items()}
+        everywhere = Emitter(code, sources, {})
+        for step in steps[1:]:
+            hoist(everywhere, step.expression, free, set())
+        for v, column in enumerate(zip(*tile.registers, strict=True)):
+            if tile.columns > v * column[0].lanes:
+                _column(everywhere, tile, v, column)
+
+    def _column(everywhere: Emitter, tile: Tile, v: int, column: Sequence[Reg]) -> None:
+        """One vector of each row; what is the same in all rows is computed once."""
+        code, width = everywhere.code, column[0].lanes
         lane = index[tile.lane_dim] if index[tile.lane_dim].op == "index" else None
-        for offset, row in zip(tile.offsets, tile.registers, strict=True):
-            for v, register in enumerate(row):
-                width = register.lanes
-                left = tile.columns - v * width
-                if left <= 0:
-                    continue
-                places: dict[Scalar, Place] = {}
-                for dim, i in enumerate(index):
-                    moving, known = tile.base[dim], offset[dim]
-                    known += v * width if dim == tile.lane_dim else 0
-                    if i.op == "index":
-                        whole = isinstance(moving, int)
-                        places[i] = (0, moving + known) if whole else (moving, known)
-                if lane is None:  # a dimension of one element: it is in the first lane
-                    register, width = code.extract(register, 0), 1
-                mask = first_lanes(left, width) if left < width and width > 1 else None
-                emitter = Emitter(code, sources, places, lane, width, mask)
-                emitter.known[steps[0].value] = register
-                _finish(emitter, steps)
+        left = tile.columns - v * width
+        mask = first_lanes(left, width) if left < width and lane is not None else None
+        shared = everywhere
+        if lane is not None and len({offset[tile.lane_dim] for offset in tile.offsets}) == 1:
+            places = _standing(tile, tile.offsets[0], v * width)
+            shared = _beside(everywhere, {lane: places[lane]}, lane, width, mask)
+            for step in steps[1:]:
+                hoist(shared, step.expression, free, {lane})
+        for offset, register in zip(tile.offsets, column, strict=True):
+            places = _standing(tile, offset, v * width)
+            if lane is None:  # a dimension of one element: it is in the first lane
+                found = _beside(everywhere, places, None, 1, None)
+                found.known[steps[0].value] = code.extract(register, 0)
+            else:
+                found = _beside(shared, places, lane, width, mask)
+                found.known[steps[0].value] = register
+            _finish(found, steps)
+
+    def _standing(tile: Tile, offset: Sequence[int], shift: int) -> dict[Scalar, Place]:
+        """Where each index of the result stands for a row's vector."""
+        places: dict[Scalar, Place] = {}
+        for dim, i in enumerate(index):
+            moving, known = tile.base[dim], offset[dim]
+            known += shift if dim == tile.lane_dim else 0
+            if i.op == "index":
+                places[i] = (0, moving + known) if isinstance(moving, int) else (moving, known)
+        return places
 
     return emit
+
+
+def _beside(
+    emitter: Emitter, places: Mapping[Scalar, Place], lane: Scalar | None, width: int,
+    mask: Reg | None,
+) -> Emitter:  # fmt: skip
+    """An emitter that knows what another one does."""
+    return Emitter(emitter.code, emitter.sources, places, lane, width, mask, emitter.known)
 
 
 def _finish(emitter: Emitter, steps: Sequence[Step]) -> None:

@@ -41,7 +41,7 @@ BARRIER: Final = """
 """
 
 IDLE_SECONDS: Final = 200e-6  # workers look for the next run that long: twice a slow wake-up
-PATIENCE_SECONDS: Final = 100e-6  # a thread looks for others that long before it sleeps
+PATIENCE_SECONDS: Final = 50e-6  # a thread looks for others that long before it sleeps
 EXIT_SECONDS: Final = 2.0  # a run that takes longer keeps its workers when Python exits
 
 # What a processor raises by itself must reach the thread that caused it.

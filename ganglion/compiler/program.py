@@ -137,6 +137,11 @@ class Program:
         return tuple(slot for slot, _ in self.graph.updates)
 
 
+def contiguous(array: Array) -> Array:
+    """The array itself if its elements lie in order, else a copy (0-d stays 0-d)."""
+    return array if array.flags.c_contiguous else array.copy(order="C")
+
+
 # --- delivering -----------------------------------------------------------------------------------
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import sys
 import sysconfig
 import warnings
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from operator import eq, getitem
 from pathlib import Path
@@ -23,7 +24,7 @@ from types import (
     MethodType,
     ModuleType,
 )
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -47,12 +48,21 @@ _LIBRARIES: Final = (
 )
 
 
+class Stored(NamedTuple):
+    """A place that a line may store to, with the value before; whether its object still lives."""
+
+    place: Place
+    before: Any
+    line: str
+    alive: Callable[[], Any]
+
+
 class Reads:
     """Notes what a traced function relies on and what it stores."""
 
     def __init__(self, function: Any = None) -> None:
         self.noted: dict[tuple[Any, ...], tuple[Place, Any]] = {}
-        self.stored: dict[tuple[Any, ...], tuple[Place, Any, str]] = {}
+        self.stored: dict[tuple[Any, ...], Stored] = {}
         self.used_math = False  # whose functions look at a number without being seen
         self._functions: dict[CodeType, FunctionType] = {}
         self._uses: dict[CodeType, Uses | None] = {}
@@ -81,22 +91,22 @@ class Reads:
         """What must hold before the trace is used again."""
         return Guards(list(self.noted.values()))
 
-    def changed(self) -> list[tuple[Place, Any, str]]:
-        """Attributes and variables that the function has set: place, value before, line."""
-        return [found for found in self.stored.values() if found[0].now() is not found[1]]
+    def changed(self) -> list[Stored]:
+        """Attributes and variables that the function has set and that outlive it."""
+        return [s for s in self.stored.values() if s.alive() and s.place.now() is not s.before]
 
     def restore(self) -> None:
         """Undo what the function has set, as it will run again."""
-        for place, before, _ in self.changed():
-            place.put(before)
+        for stored in self.changed():
+            stored.place.put(stored.before)
 
     def warn(self, warned: set[str], name: str) -> None:
         """Say once for each line that what it sets will not be set again."""
-        for place, _, line in self.changed():
-            if line not in warned:
-                warned.add(line)
+        for stored in self.changed():
+            if stored.line not in warned:
+                warned.add(stored.line)
                 warnings.warn(
-                    f"{line}: {place.name} is set while {name} is traced. A compiled call does not "
+                    f"{stored.line}: {stored.place.name} is set while {name} is traced. A compiled call does not "
                     "run this line again: keep what changes in a tensor and write to it in place, "
                     "or set it outside.",
                     stacklevel=2,
@@ -112,7 +122,7 @@ class Reads:
             try:
                 found = self._uses[frame.f_code]
             except KeyError:
-                found = self._uses[frame.f_code] = _of(frame.f_code)
+                found = self._uses[frame.f_code] = _of(frame)
             if found is not None:
                 self._entered(frame, found) if event == "call" else self._left(frame, found)
 
@@ -181,15 +191,17 @@ class Reads:
 
     def _expect(self, frame: FrameType, store: Store) -> None:
         """Remember what stands where the function may store something."""
-        target = store.target
+        target, holder = store.target, None
         place, value = self._root(frame, target)
         for i, (kind, key) in enumerate(target.steps, 1):
-            last = i == len(target.steps)
+            holder, last = value, i == len(target.steps)
             place = _next(value, kind, key, str(target), absent=last)
             value = MISSING if place is None else place.now()
         if place is not None:
             line = f"{frame.f_code.co_filename}:{store.line}"
-            self.stored.setdefault(place.identity, (place, value, line))
+            self.stored.setdefault(
+                place.identity, Stored(place, value, line, _reference(holder))
+            )
 
     def _know(self, function: Any) -> None:
         """Remember which function a code belongs to, and those that it closes over."""
@@ -201,15 +213,24 @@ class Reads:
             self._know(Place(getattr, cell, "cell_contents", "").now())
 
 
+def _reference(holder: Any) -> Callable[[], Any]:
+    """A reference to an object that does not keep it alive, if that can be had."""
+    try:
+        return lambda found=weakref.ref(holder): found() is not None  # type: ignore[misc]
+    except TypeError:
+        return lambda: True
+
+
 def _length(container: Any, key: None) -> int:
     return len(container)
 
 
-def _of(code: CodeType) -> Uses | None:
+def _of(frame: FrameType) -> Uses | None:
     """What user code uses; of our modules and trainers, what they read from ``self``."""
-    file = code.co_filename
+    code, file = frame.f_code, frame.f_code.co_filename
     if not file.startswith(_OURS):
-        return None if file.startswith(_LIBRARIES) else uses(code)
+        generated = str(frame.f_globals.get("__name__")).startswith("ganglion.")
+        return None if generated or file.startswith(_LIBRARIES) else uses(code)
     if argument_names(code)[:1] != ("self",):
         return None
     chains = tuple(c for c in uses(code).entry if (c.kind, c.name) == ("argument", "self"))

@@ -6,14 +6,20 @@ epilogue; templates with several results store them where they are told.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import ganglion.dtypes as dt
 from ganglion.compiler.kernel import Epilogue, Layout, Plan
+from ganglion.compiler.kernels import conv
+from ganglion.compiler.kernels.attention import attention
+from ganglion.compiler.kernels.attention_grad import attention_grad
 from ganglion.compiler.kernels.gemm import product
 from ganglion.graph import Node, Value
+from ganglion.ops.attention import ATTENTION, ATTENTION_GRAD
+from ganglion.ops.conv import CONV, CONV_INPUT, CONV_WEIGHT
 from ganglion.ops.matmul import MATMUL
 from ganglion.shapes import Shape
 
@@ -84,6 +90,63 @@ def _matmul(node: Node, operands: Sequence[Layout], epilogue: Epilogue) -> Plan:
     return product(a, b, epilogue, node.outputs[0].shape)
 
 
+# --- convolutions ---------------------------------------------------------------------------------
+
+
+def _single(node: Node) -> bool:
+    """Convolutions whose bias has been split off."""
+    return _floating(node) and (len(node.inputs) < 3 or node.inputs[2] is None)
+
+
+def _conv_forward(node: Node, operands: Sequence[Layout], epilogue: Epilogue) -> Plan:
+    return conv.conv_forward(*operands, epilogue, **node.kwargs)
+
+
+def _conv_input(node: Node, operands: Sequence[Layout], epilogue: Epilogue) -> Plan:
+    return conv.conv_input(*operands, epilogue, **node.kwargs)
+
+
+def _conv_weight(node: Node, operands: Sequence[Layout], epilogue: Epilogue) -> Plan:
+    return conv.conv_weight(*operands, epilogue, **node.kwargs)
+
+
+def _rows_of_weight(node: Node) -> Shape:
+    outs, *rest = node.outputs[0].shape
+    return outs, math.prod(rest)
+
+
+def _operands(*places: int, result: bool = True) -> Callable[[Node], Sequence[Value]]:
+    """Images among the inputs, and the first result."""
+
+    def images(node: Node) -> Sequence[Value]:
+        found = [v for i in places if (v := node.inputs[i]) is not None]
+        return [*found, *(node.values if result else ())]
+
+    return images
+
+
+# --- attention ------------------------------------------------------------------------------------
+
+
+def _attention(
+    node: Node, operands: Sequence[Layout | None], results: Sequence[Layout]
+) -> Plan:
+    return attention(*operands, *results, **node.kwargs)  # type: ignore[arg-type]
+
+
+def _attention_grad(
+    node: Node, operands: Sequence[Layout | None], results: Sequence[Layout]
+) -> Plan:
+    return attention_grad(*operands, *results, **node.kwargs)  # type: ignore[arg-type]
+
+
 TEMPLATES: dict[str, Template] = {
     MATMUL.name: Template(_floating, finish=_matmul),
+    CONV.name: Template(_single, finish=_conv_forward, images=_operands(0)),
+    CONV_INPUT.name: Template(_floating, finish=_conv_input, images=_operands(0)),
+    CONV_WEIGHT.name: Template(
+        _floating, finish=_conv_weight, shape=_rows_of_weight, images=_operands(0, 1, result=False)
+    ),
+    ATTENTION.name: Template(_floating, store=_attention),
+    ATTENTION_GRAD.name: Template(_floating, store=_attention_grad),
 }

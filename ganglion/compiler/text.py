@@ -140,6 +140,17 @@ class Module:
         code = self.functions[name] = Code(self, name, parameters, result, linkage)
         return code
 
+    @property
+    def length(self) -> int:
+        """Lines of code."""
+        return sum(len(code.lines) for code in self.functions.values())
+
+    def take(self, other: Module) -> None:
+        """Take over another module's functions."""
+        self.declarations |= other.declarations
+        self.functions |= other.functions
+        self.globals += other.globals
+
     def text(self) -> str:
         """The whole module."""
         parts = [*self.globals, *self.declarations.values()]

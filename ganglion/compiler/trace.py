@@ -92,7 +92,7 @@ class GradBefore:
 class Tracer:
     """Listens at the door while a step is traced, and records nodes."""
 
-    def __init__(self) -> None:
+    def __init__(self, function: Any = None) -> None:
         self.slots: list[Tensor] = []  # captured tensors, by slot number
         self.slot_of: dict[int, int] = {}  # id of a captured tensor -> its slot
         self.current: dict[int, Value] = {}  # slot -> what the tensor holds now
@@ -100,7 +100,7 @@ class Tracer:
         self.origins: dict[Node, Origin] = {}
         self.draws = 0
         self.conditions: list[Value] = []  # state changes only where all of them hold
-        self.numbers, self.reads = Numbers(), Reads()
+        self.numbers, self.reads = Numbers(), Reads(function)
         self.stepping = Stepping(self.numbers, self.reads)
         self.touched: dict[int, Before] = {}
         self.grads: dict[int, GradBefore] = {}

@@ -15,9 +15,10 @@ import numpy as np
 from ganglion.errors import ArgumentError
 from ganglion.ops.elementwise import Array, of_one, unary
 from ganglion.ops.error_function import polynomial
+from ganglion.ops.powers import repeated
 from ganglion.ops.record import Op, into
-from ganglion.ops.scalar import Scalar, absolute, cast, const, eq, rint, where
-from ganglion.ops.transcendental import horner, in_double, log, log1p, repeated
+from ganglion.ops.scalar import Scalar, absolute, cast, const, eq, fma, rint, where
+from ganglion.ops.transcendental import horner, in_double, log
 from ganglion.ops.trigonometric import of_pi
 
 if TYPE_CHECKING:
@@ -139,14 +140,55 @@ def _trigamma(x: Array) -> Any:
 # --- compiled -------------------------------------------------------------------------------------
 
 
-def _scalar_in_double(rule: Any) -> Any:
+_LGAMMA_NEAR_1 = (  # lgamma(1 + e) / e for |e| <= 1/2, fitted as in ops/transcendental.py
+    0.20595438244946315, -0.22514757600246968, -0.12877957970001172, 0.15357399211629316,
+    0.12519685404228015, -0.14548021523801785, 0.01992534359293836, -0.01430188506361612,
+    0.055111682221866874, -0.0599054504477852, 0.054871285295128344, -0.05772728236178774,
+    0.06256136478627147, -0.06678398959357805, 0.07142965845390378, -0.07692413192971606,
+    0.08335392734360314, -0.09095442886228078, 0.10009945820926268, -0.11133425282541876,
+    0.12550966940820305, -0.14404989701558985, 0.1695571770004027, -0.20738555102624515,
+    0.27058080842775617, -0.4006856343865408, 0.8224670334241133, -0.5772156649015329,
+)  # fmt: skip
+_STIRLING = 8.5  # from here on Stirling's series
+
+
+def _scalar_in_double(rule: Callable[..., Scalar]) -> Callable[..., Scalar]:
     def wide(x: Scalar, **params: Any) -> Scalar:
         return cast(rule(in_double(x), **params), x.dtype)
 
     return wide
 
 
-def _raised(x: Scalar, combine: Callable[[Scalar, Scalar], Scalar], start: float) -> Any:
+def _lgamma_small(x: Scalar) -> Scalar:
+    """From 1/2 to 8.5: in steps of one down to 1; the log of the product of what was passed."""
+    passed = const(1, x.dtype)
+    for _ in range(int(_STIRLING - 0.5)):
+        above = x > 1.5
+        x = where(above, x - 1, x)
+        passed = where(above, passed * x, passed)
+    e = x - 1
+    return fma(horner(e, _LGAMMA_NEAR_1), e, log(passed))
+
+
+def _lgamma_large(x: Scalar) -> Scalar:
+    series = horner(1 / (x * x), _LGAMMA_SERIES) / x
+    found = (x - 0.5) * log(x) - x + 0.5 * math.log(2 * math.pi) + series
+    return where(eq(x, math.inf), x, found)
+
+
+def _lgamma_scalar(x: Scalar) -> Scalar:
+    """Below 1/2 by reflection."""
+    reflected = x < 0.5
+    y = where(reflected, 1 - x, x)
+    found = where(y < _STIRLING, _lgamma_small(y), _lgamma_large(y))
+    sine, _ = of_pi(x - rint(x))
+    mirrored = math.log(math.pi) - log(absolute(sine)) - found
+    return where(eq(x, -math.inf), math.inf, where(reflected, mirrored, found))
+
+
+def _raised(
+    x: Scalar, combine: Callable[[Scalar, Scalar], Scalar], start: float
+) -> tuple[Scalar, Scalar]:
     """``x`` in steps of one to 10 or more, and what ``combine`` makes of the numbers passed."""
     found = const(start, x.dtype)
     for _ in range(int(_LARGE)):
@@ -154,26 +196,6 @@ def _raised(x: Scalar, combine: Callable[[Scalar, Scalar], Scalar], start: float
         found = where(small, combine(found, x), found)
         x = where(small, x + 1, x)
     return x, found
-
-
-def _lgamma_positive_scalar(x: Scalar) -> Scalar:
-    x, passed = _raised(x, lambda product, at: product * at, 1.0)
-    series = horner(1 / (x * x), _LGAMMA_SERIES) / x
-    stirling = (x - 0.5) * log(x) - x + 0.5 * math.log(2 * math.pi) + series - log(passed)
-    return where(x < math.inf, stirling, x)
-
-
-def _lgamma_scalar(x: Scalar) -> Scalar:
-    reflected = x < 0.5
-    y = where(reflected, 1 - x, x)
-    second = y > 1.5
-    e = where(second, y - 2, y - 1)
-    around = horner(e, _lgamma_at_one())
-    around = where(second, around + log1p(e), around)
-    found = where(absolute(e) < _AROUND, around, _lgamma_positive_scalar(y))
-    sine, _ = of_pi(x - rint(x))
-    mirrored = math.log(math.pi) - log(absolute(sine)) - found
-    return where(eq(x, -math.inf), math.inf, where(reflected, mirrored, found))
 
 
 def _digamma_positive_scalar(x: Scalar) -> Scalar:
@@ -191,7 +213,7 @@ def _hurwitz_scalar(s: int, q: Scalar) -> Scalar:
         total = total + factor * b
         rising = (s + 2 * k - 1) * (s + 2 * k) / ((2 * k + 1) * (2 * k + 2))
         factor = factor * rising / (q * q)
-    return where(q < math.inf, total, 0.0)
+    return where(eq(q, math.inf), 0.0, total)
 
 
 @cache
@@ -216,7 +238,9 @@ def _polygamma_scalar(x: Scalar, n: int) -> Scalar:
         return where(negative, mirrored, found)
     found = _hurwitz_scalar(n + 1, y) * math.factorial(n)
     sign = (-1.0) ** (n + 1)
-    is_pole = eq(rint(x), x) & (x <= 0) & (x > -math.inf)
+    is_pole = eq(rint(x), x) & (x <= 0)
+    if n == 1:  # as in PyTorch, minus infinity is none
+        is_pole = is_pole & (x > -math.inf)
     return where(is_pole, sign * math.inf, where(negative, -slopes - found, found * sign))
 
 

@@ -145,8 +145,8 @@ def _check_sizes(
         )
     if width % heads:
         raise ArgumentError(f"embed_dim {width} not divisible by num_heads {heads}")
-    upto = 2 if separate else 3
-    if key._data.shape[:upto] != value._data.shape[:upto]:
+    end = -1 if separate else None  # each has a weight of its own, and may have its own width
+    if key._data.shape[:end] != value._data.shape[:end]:
         raise ShapeError(
             f"key shape {show(key._data.shape)} does not match value shape "
             f"{show(value._data.shape)}"

@@ -87,6 +87,11 @@ def stacked(
     ``states`` are (layers * directions, batch, size) each; ``weights`` has one group per layer and
     direction. Between layers, ``dropout`` is the probability of zeroing.
     """
+    if not x._data.shape[0]:
+        raise ShapeError(
+            "Expected sequence length to be larger than 0 in RNN, got steps of shape "
+            f"{show(x._data.shape)}"
+        )
     directions = 2 if bidirectional else 1
     final = []
     for first in range(0, len(weights), directions):
@@ -133,7 +138,7 @@ def _run(
 ) -> tuple[Tensor, ...]:
     states = list(states)
     groups = num_layers * (2 if bidirectional else 1)
-    _check_run(input, states, params, groups, batch_first)
+    _check_run(input, states, params, groups)
     x = transpose(input, 0, 1) if batch_first else input
     weights = grouped(params, groups, has_biases)
     output, final = stacked(
@@ -143,20 +148,11 @@ def _run(
 
 
 def _check_run(
-    input: Tensor,
-    states: Sequence[Tensor],
-    params: Sequence[Tensor],
-    groups: int,
-    batch_first: bool,
+    input: Tensor, states: Sequence[Tensor], params: Sequence[Tensor], groups: int
 ) -> None:
     check_operands(input, *states, *params)
     if input.ndim != 3:
         raise ShapeError(f"a recurrent layer takes 3-D input, got shape {show(input._data.shape)}")
-    if not input._data.shape[1 if batch_first else 0]:
-        raise ShapeError(
-            "Expected sequence length to be larger than 0 in RNN, got input of shape "
-            f"{show(input._data.shape)}"
-        )
     for state in states:
         if state.ndim != 3 or state._data.shape[0] != groups:
             raise ShapeError(

@@ -1,4 +1,4 @@
-"""Exponentials, logarithms, hyperbolic functions and powers in the language of ``ops/scalar.py``.
+"""Exponentials, logarithms and hyperbolic functions in the language of ``ops/scalar.py``.
 
 float32 and float64 are computed in themselves: the argument is reduced (Cody and Waite 1980),
 then a polynomial does the rest. The coefficients were fitted here, by Remez exchange with weights
@@ -10,7 +10,7 @@ results are right where the processor keeps them, and nothing relies on them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import ganglion.dtypes as dt
@@ -22,15 +22,12 @@ from ganglion.ops.scalar import (
     const,
     copysign,
     eq,
-    floor,
     fma,
     lshr,
     maximum,
     minimum,
-    ne,
     scale,
     sqrt,
-    trunc,
     where,
 )
 
@@ -101,7 +98,7 @@ _EXP = {
         1.0,
     ),
 }  # fmt: skip
-_EXP2 = {
+EXP2 = {
     dt.float32: (
         0.0001533765171188861, 0.001339136273600161, 0.009618482552468777, 0.055503588169813156,
         0.24022647738456726, 0.6931471824645996, 1.0,
@@ -159,7 +156,7 @@ def _power_of_2(n: Scalar, dtype: dt.dtype) -> Scalar:
     return bits((n + form.bias) << form.digits, dtype)
 
 
-def _times_power_of_2(x: Scalar, whole: Scalar, integer: Scalar) -> Scalar:
+def times_power_of_2(x: Scalar, whole: Scalar, integer: Scalar) -> Scalar:
     """``x * 2 ** whole``, in two steps, for a power may be too large or small by itself."""
     half = lshr(integer, 1)
     product = x * _power_of_2(half, x.dtype) * _power_of_2(integer - half, x.dtype)
@@ -169,14 +166,14 @@ def _times_power_of_2(x: Scalar, whole: Scalar, integer: Scalar) -> Scalar:
 def exp(x: Scalar) -> Scalar:
     """``e ** x``."""
     part = _by_ln_2(limited(x, *_EXP_RANGE[x.dtype]))
-    return _times_power_of_2(horner(part.rest, _EXP[x.dtype]), part.whole, part.integer)
+    return times_power_of_2(horner(part.rest, _EXP[x.dtype]), part.whole, part.integer)
 
 
 def exp2(x: Scalar) -> Scalar:
     """``2 ** x``."""
     x = limited(x, *_EXP2_RANGE[x.dtype])
     whole, integer = whole_part(x)
-    return _times_power_of_2(horner(x - whole, _EXP2[x.dtype]), whole, integer)
+    return times_power_of_2(horner(x - whole, EXP2[x.dtype]), whole, integer)
 
 
 def _expm1_of_rest(r: Scalar) -> Scalar:
@@ -221,7 +218,7 @@ def cosh(x: Scalar) -> Scalar:
     """The hyperbolic cosine."""
     part = _by_ln_2(minimum(absolute(x), _SINH_IS_INFINITE[x.dtype]))
     power = horner(part.rest, _EXP[x.dtype])
-    half = _times_power_of_2(power, part.whole - 1, part.integer - 1)
+    half = times_power_of_2(power, part.whole - 1, part.integer - 1)
     return half + 0.25 / half
 
 
@@ -250,15 +247,15 @@ _LOG10_2 = {  # the first part short, as for ln 2
 _ROOT_HALF = {dt.float32: 0x3F3504F3, dt.float64: 0x3FE6A09E667F3BCD}
 
 
-class Logarithm(NamedTuple):
-    """``x = 2 ** octaves * (1 + f)``; also the biased exponent as an integer."""
+class Octaves(NamedTuple):
+    """``x = 2 ** number * (1 + f)``; also the biased exponent as an integer."""
 
-    octaves: Scalar
+    number: Scalar
     f: Scalar
     exponent: Scalar
 
 
-def _octaves(x: Scalar) -> Logarithm:
+def octaves(x: Scalar) -> Octaves:
     """A positive number as a power of 2 times a factor in [sqrt(1/2), sqrt(2))."""
     form, root = FORMATS[x.dtype], _ROOT_HALF[x.dtype]
     one = form.bias << form.digits
@@ -269,7 +266,7 @@ def _octaves(x: Scalar) -> Logarithm:
     as_float = bits(exponent | (form.bias + form.digits) << form.digits, x.dtype)
     none = where(denormal, const(shifted + form.bias + form.digits, x.dtype), shifted + form.bias)
     factor = bits((number & ((1 << form.digits) - 1)) + root, x.dtype)
-    return Logarithm(as_float - none, factor - 1, exponent)
+    return Octaves(as_float - none, factor - 1, exponent)
 
 
 def _beyond(f: Scalar) -> Scalar:
@@ -282,38 +279,38 @@ def _beyond(f: Scalar) -> Scalar:
     return fma(s, fma(horner(z, _LOG_RATIO), z, half), -half)
 
 
-def _outside(x: Scalar, found: Scalar) -> Scalar:
+def outside(x: Scalar, found: Scalar) -> Scalar:
     """Logarithms of 0, infinity and negative numbers."""
     found = where(x < INF, found, x)
     return where(x > 0, found, where(eq(x, 0), const(-INF, x.dtype), NAN))
 
 
-def _natural(octaves: Scalar, f: Scalar) -> Scalar:
+def _natural(count: Scalar, f: Scalar) -> Scalar:
     high, low = _LN_2[f.dtype]
-    return fma(octaves, high, f + fma(octaves, low, _beyond(f)))
+    return fma(count, high, f + fma(count, low, _beyond(f)))
 
 
 def log(x: Scalar) -> Scalar:
     """The natural logarithm."""
-    octaves, f, _ = _octaves(x)
-    return _outside(x, _natural(octaves, f))
+    count, f, _ = octaves(x)
+    return outside(x, _natural(count, f))
 
 
 def log2(x: Scalar) -> Scalar:
     """The logarithm to base 2."""
-    octaves, f, _ = _octaves(x)
+    count, f, _ = octaves(x)
     high, low = _LOG2_E[x.dtype]
     natural = f + _beyond(f)
-    return _outside(x, fma(natural, high, fma(natural, low, octaves)))
+    return outside(x, fma(natural, high, fma(natural, low, count)))
 
 
 def log10(x: Scalar) -> Scalar:
     """The logarithm to base 10."""
-    octaves, f, _ = _octaves(x)
+    count, f, _ = octaves(x)
     (high, low), (octave, rest) = _LOG10_E[x.dtype], _LOG10_2[x.dtype]
     natural = f + _beyond(f)
-    whole = fma(octaves, octave, fma(natural, low, octaves * rest))
-    return _outside(x, fma(natural, high, whole))
+    whole = fma(count, octave, fma(natural, low, count * rest))
+    return outside(x, fma(natural, high, whole))
 
 
 def log1p(x: Scalar) -> Scalar:
@@ -321,10 +318,10 @@ def log1p(x: Scalar) -> Scalar:
     form = FORMATS[x.dtype]
     total = x + 1
     lost = x - (total - 1)  # by rounding the sum
-    octaves, f, exponent = _octaves(total)
-    inverse = bits((2 * form.bias + 1 - exponent) << form.digits, x.dtype)  # 2 ** (1 - octaves)
-    found = _natural(octaves, fma(lost * inverse, 0.5, f))
-    return where(absolute(x) < form.tiny, x, _outside(total, found))
+    count, f, exponent = octaves(total)
+    inverse = bits((2 * form.bias + 1 - exponent) << form.digits, x.dtype)  # 2 ** (1 - count)
+    found = _natural(count, fma(lost * inverse, 0.5, f))
+    return where(absolute(x) < form.tiny, x, outside(total, found))
 
 
 def logaddexp(x: Scalar, y: Scalar) -> Scalar:
@@ -360,127 +357,3 @@ def atanh(x: Scalar) -> Scalar:
     """The inverse of ``tanh``; NaN outside [-1, 1]."""
     size = absolute(x)
     return copysign(log1p((size + size) / (1 - size)) * 0.5, x)
-
-
-# --- powers ---------------------------------------------------------------------------------------
-
-# (log((1 + s) / (1 - s)) / s - 2 - 2/3 s^2) / s^4 / ln 2, of s^2; and 2 / ln 2 with its third
-_LOG2_RATIO = (
-    0.17282104621063268, 0.16845111219444986, 0.1924013395248469, 0.22195226998088854,
-    0.26230819866231087, 0.32059889791275875, 0.4121985831113458, 0.5770780163555851,
-)  # fmt: skip
-_LOG2_FIRST = (2.8853900817779268, 4.0710547481862066e-17)
-_LOG2_THIRD = (0.9617966939259756, 5.0577616648125907e-17)
-
-
-def _log2_in_two(x: Scalar) -> tuple[Scalar, Scalar]:
-    """``log2`` of positive float64 to some 64 bits, as the sum of two numbers."""
-    octaves, f, _ = _octaves(x)
-    sum_ = f + 2
-    lost = f - (sum_ - 2)
-    s = f / sum_
-    s_low = (fma(-s, sum_, f) - s * lost) / sum_
-    z = s * s
-    z_low = fma(s, s, -z) + 2 * s * s_low
-    rest = z * horner(z, _LOG2_RATIO)
-    third = rest + _LOG2_THIRD[0]
-    third_low = (_LOG2_THIRD[0] - third) + rest + _LOG2_THIRD[1]
-    square = z * third
-    square_low = fma(z, third, -square) + z * third_low + z_low * third
-    first = square + _LOG2_FIRST[0]
-    first_low = (_LOG2_FIRST[0] - first) + square + (square_low + _LOG2_FIRST[1])
-    high = s * first
-    low = fma(s, first, -high) + s * first_low + s_low * first
-    total = octaves + high
-    return total, (octaves - total) + high + low
-
-
-def _positive_power(x: Scalar, y: Scalar) -> Scalar:
-    """``x ** y`` in float64 for positive ``x``, to the last bit but one."""
-    high, low = _log2_in_two(x)
-    high = _outside(x, high)
-    product = y * high
-    far = absolute(product) > 1100
-    product_low = where(far, 0.0, fma(y, high, -product) + y * low)
-    product = limited(product, -1100.0, 1100.0)
-    whole, integer = whole_part(product)
-    power = horner(product - whole + product_low, _EXP2[dt.float64])
-    return _times_power_of_2(power, whole, integer)
-
-
-def _magnitude(x: Scalar, y: Scalar) -> Scalar:
-    """``|x| ** y``."""
-    size = absolute(x)
-    if x.dtype is dt.float64:
-        found = _positive_power(size, y)
-    else:
-        found = cast(exp2(log2(in_double(size)) * in_double(y)), x.dtype)
-    return where(eq(size, 1) & eq(y, y), 1.0, found)
-
-
-def _float_power(x: Scalar, y: Scalar) -> Scalar:
-    """C's rules for signs, zeros, infinities and NaN."""
-    found = _magnitude(x, y)
-    half = y * 0.5
-    is_whole = eq(trunc(y), y)
-    is_odd = is_whole & ne(floor(half), half)
-    negative = bits(x, FORMATS[x.dtype].integer) < 0
-    found = where(negative & is_odd, -found, found)
-    found = where((x < 0) & (x > -INF) & ~is_whole, NAN, found)
-    return where(eq(x, 1) | eq(y, 0), 1.0, found)
-
-
-def repeated(x: Scalar, n: int) -> Scalar:
-    """``x * x * ...``, ``n`` times, by squaring."""
-    found = None
-    while n:
-        if n & 1:
-            found = x if found is None else found * x
-        n >>= 1
-        x = x * x if n else x
-    return const(1, x.dtype) if found is None else found
-
-
-def _integer_power(x: Scalar, y: Scalar) -> Scalar:
-    """Wrapping around; below 0, what rounds to an integer: 1 or -1, else 0."""
-    found, square, left = const(1, x.dtype), x, y
-    for _ in range(8 * x.dtype.itemsize - x.dtype.signed):
-        found = where(eq(left & 1, 1), found * square, found)
-        square, left = square * square, left >> 1
-    if not x.dtype.signed:
-        return found
-    sign = where(eq(y & 1, 1), x, 1)
-    is_unit = eq(x, 1) | eq(x, -1)
-    return where(y < 0, where(is_unit, sign, 0), found)
-
-
-_INVERSES: dict[float, Callable[[Scalar], Scalar]] = {
-    0.5: sqrt, -0.5: lambda x: 1 / sqrt(x), -1: lambda x: 1 / x, -2: lambda x: 1 / (x * x),
-}  # fmt: skip
-_MOST_FACTORS = 8  # of floats, so that rounding errors stay small
-
-
-def power(x: Scalar, y: Scalar) -> Scalar:
-    """``x ** y``; small constant exponents by multiplication."""
-    exponent = float(y.args[0]) if y.op == "const" else NAN
-    if not x.dtype.is_floating_point:
-        return repeated(x, y.args[0]) if exponent >= 0 else _integer_power(x, y)
-    if exponent in _INVERSES:
-        return _INVERSES[exponent](x)
-    if exponent in range(_MOST_FACTORS + 1):
-        return repeated(x, int(exponent))
-    return exp2(y) if x.op == "const" and x.args[0] == 2 else _float_power(x, y)
-
-
-def hypot(x: Scalar, y: Scalar) -> Scalar:
-    """``sqrt(x^2 + y^2)`` without overflow; infinite if either is, NaN or not."""
-    if x.dtype is dt.float32:
-        a, b = in_double(x), in_double(y)
-        found = cast(sqrt(fma(a, a, b * b)), x.dtype)
-    else:
-        top = maximum(absolute(x), absolute(y))
-        unit = where(top > 2.0**500, 2.0**-600, where(top < 2.0**-500, const(2.0**600, x.dtype), 1))
-        a, b = x * unit, y * unit
-        found = sqrt(fma(a, a, b * b)) / unit
-    infinite = eq(absolute(x), INF) | eq(absolute(y), INF)
-    return where(infinite, INF, found)

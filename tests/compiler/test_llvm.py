@@ -1,7 +1,6 @@
 """Text to object code to addresses, for the host and for other targets."""
 
 import ctypes
-import os
 import subprocess
 import sys
 
@@ -196,4 +195,17 @@ def test_a_child_forked_while_others_compile_can_compile(monkeypatch):
         "    assert os.waitpid(child, 0)[1] == 0\n"
         "going = False\n"
     )
-    subprocess.run([sys.executable, "-c", code], timeout=60, check=True, env=os.environ)
+    subprocess.run([sys.executable, "-c", code], timeout=60, check=True)
+
+
+def test_without_llvmlite_the_error_says_what_to_install():
+    code = (
+        "import sys; sys.modules['llvmlite'] = None\n"
+        "import ganglion\n"
+        "try:\n"
+        "    import ganglion.compiler.pool\n"
+        "except ganglion.errors.MissingExtraError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "'llvmlite', which is not installed; run: pip install ganglion" in done.stdout

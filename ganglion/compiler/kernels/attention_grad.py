@@ -15,6 +15,7 @@ from ganglion.compiler.kernels.buffers import Named, Scratch, across, lane, padd
 from ganglion.compiler.kernels.exponential import exp
 from ganglion.compiler.kernels.heads import (
     KEYS,
+    ROW_UNIT,
     TASKS,
     Heads,
     Problem,
@@ -40,11 +41,11 @@ class Room:
     def __init__(self, it: Problem, dq: bool, dkv: bool) -> None:
         self.dq, self.dkv = dq, dkv
         wanted = -(-TASKS // it.heads) if not dq else 1
-        self.block = min(padded(-(-it.keys // wanted), it.panel), key_limit(it))
+        self.block = min(padded(-(-it.keys // wanted), it.key_unit), key_limit(it))
         self.blocks = -(-it.keys // self.block)
         self.step = self.block + it.lanes  # not a power of two: rows would share cache sets
-        most = max(WEIGHTS // self.step // it.rows, 4) * it.rows
-        self.chunk = chunk_rows(it, most) if not dkv else min(most, padded(it.queries, it.rows))
+        most = max(WEIGHTS // self.step // ROW_UNIT, 4) * ROW_UNIT
+        self.chunk = chunk_rows(it, most) if not dkv else min(most, padded(it.queries, ROW_UNIT))
         self.chunks = -(-it.queries // self.chunk)
         self.deep, self.wide = padded(it.depth, it.lanes), padded(it.width, it.lanes)
         self.scratch = scratch = Scratch(it.element)
@@ -67,7 +68,7 @@ class Room:
 def key_limit(it: Problem) -> int:
     """Most keys in a block: half the level 2 cache is left to weights."""
     fitting = (3 << 17) // (4 * (2 * it.depth + it.width + 1))
-    return min(KEYS, max(fitting // it.panel, 1) * it.panel)
+    return min(KEYS, max(fitting // it.key_unit, 1) * it.key_unit)
 
 
 class Backward(Heads):

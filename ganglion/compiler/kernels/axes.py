@@ -6,14 +6,14 @@ Kernels work on three spatial dimensions (fewer are padded with ones in front): 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import gcd
 from typing import NamedTuple, TypeVar
 
 import ganglion.dtypes as dt
 from ganglion.compiler.kernel import Epilogue, Kernel, Layout, Plan, row_major
-from ganglion.compiler.text import Code, Index
+from ganglion.compiler.text import Code, Index, Reg
 from ganglion.shapes import Shape
 
 T = TypeVar("T")
@@ -210,6 +210,24 @@ def share(code: Code, part: Index, total: int, parts: int) -> tuple[Index, Index
     low, _ = code.divmod(code.mul(part, total), parts)
     high, _ = code.divmod(code.mul(code.add(part, 1), total), parts)
     return low, high
+
+
+def apart(code: Code, name: str, values: Sequence[Index], body: Callable[..., None]) -> None:
+    """Call a function that consists of ``body(code, *values)``.
+
+    In a function of its own, nothing else competes for the registers of a tile: constants of
+    one loop would otherwise be kept in registers throughout another one.
+    """
+    given = [value for value in values if isinstance(value, Reg)]
+    module = code.module
+    parameters = [(value.type, f"a{i}") for i, value in enumerate(given)]
+    inner = module.function(
+        f"{code.name}.{name}{len(module.functions)}", parameters, linkage="internal"
+    )
+    received = iter(inner.parameters)
+    body(inner, *[next(received) if isinstance(value, Reg) else value for value in values])
+    inner.ret()
+    code.line(f"call void @{inner.name}({', '.join(map(str, given))})")
 
 
 class Steps:

@@ -39,24 +39,28 @@ class Back(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What a step back starts from; what is None was not given.
+    """What a step back starts from; a cell that has no such thing does not look at it.
 
-    ``dh``: gradient of the state; ``carry``: what the step after this one passed on; ``dgates``:
-    gradients of the gates; ``c``: the memory after the step; ``before``: the memory (LSTM) or the
-    state (GRU) before it; ``gates``: as the forward step gave them (RNN: the state).
+    ``dh``: gradient of the state; ``carry``: that of the memory; ``dgates``: those given for the
+    gates, if any; ``c``: the memory after the step; ``before``: the memory (LSTM) or the state
+    (GRU) before it; ``gates``: as the forward step gave them (plain: the state).
     """
 
     dh: Reg
     carry: Reg
     dgates: Sequence[Reg] | None
-    c: Reg | None
-    before: Reg | None
+    c: Reg
+    before: Reg
     gates: Sequence[Reg]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """How a cell is computed, forth and back."""
+    """How a cell is computed, forth and back.
+
+    Backward reads the gates from the buffer ``saved``, and what a step started from out of
+    ``first`` and ``history``.
+    """
 
     name: str
     gates: int
@@ -64,6 +68,9 @@ class Cell:
     by_h: tuple[int, ...]
     forward: Callable[[Code, Sequence[Reg], State], Step]
     backward: Callable[[Code, Seen], Back]
+    saved: str = "gates"
+    first: str = ""
+    history: str = ""
 
     @property
     def sums(self) -> int:
@@ -79,8 +86,6 @@ def _lstm(code: Code, sums: Sequence[Reg], state: State) -> Step:
 
 
 def _lstm_back(code: Code, s: Seen) -> Back:
-    assert s.c is not None
-    assert s.before is not None
     i, f, g, o = s.gates
     out = tanh(code, s.c)
     dc = code.fma(code.fmul(s.dh, o), _tanh_slope(code, out), s.carry)
@@ -102,7 +107,6 @@ def _gru(code: Code, sums: Sequence[Reg], state: State) -> Step:
 
 
 def _gru_back(code: Code, s: Seen) -> Back:
-    assert s.before is not None
     r, z, n, kept = s.gates
     one = const(1, n.type)
     dr, dz, dn, dkept = s.dgates or (None,) * 4
@@ -152,9 +156,9 @@ def _plus(code: Code, found: Sequence[Reg], given: Sequence[Reg] | None) -> Sequ
     return found if given is None else [code.fadd(*pair) for pair in zip(found, given, strict=True)]
 
 
-LSTM = Cell("lstm", 4, (0, 1, 2, 3), (0, 1, 2, 3), _lstm, _lstm_back)
-GRU = Cell("gru", 3, (0, 1, 2), (0, 1, 3), _gru, _gru_back)
+LSTM = Cell("lstm", 4, (0, 1, 2, 3), (0, 1, 2, 3), _lstm, _lstm_back, "gates", "c", "cells")
+GRU = Cell("gru", 3, (0, 1, 2), (0, 1, 3), _gru, _gru_back, "gates", "h", "y")
 RNN = {
-    "tanh": Cell("rnn_tanh", 1, (0,), (0,), _rnn_tanh, _rnn_tanh_back),
-    "relu": Cell("rnn_relu", 1, (0,), (0,), _rnn_relu, _rnn_relu_back),
+    "tanh": Cell("rnn_tanh", 1, (0,), (0,), _rnn_tanh, _rnn_tanh_back, "y"),
+    "relu": Cell("rnn_relu", 1, (0,), (0,), _rnn_relu, _rnn_relu_back, "y"),
 }

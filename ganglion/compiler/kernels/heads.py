@@ -29,6 +29,7 @@ from ganglion.compiler.text import Code, Index, Reg, const, vector
 from ganglion.shapes import Shape
 
 KEYS = 512  # most keys in a block
+ROW_UNIT = 8  # chunks of query rows are multiples of this, whatever the registers
 TASKS = 16  # heads are cut further when there are fewer of them
 
 INF = math.inf
@@ -88,6 +89,11 @@ class Problem:
     def panel(self) -> int:
         """Keys in a register tile."""
         return self.lanes * (2 if self.target.sums >= AVX512.sums else 1)
+
+    @cached_property
+    def key_unit(self) -> int:
+        """Blocks of keys are multiples of this, whatever the registers: bits depend on it."""
+        return 2 * self.lanes
 
     @cached_property
     def columns(self) -> int:
@@ -354,8 +360,8 @@ def evenly(code: Code, i: Index, count: int) -> Index:
 def chunk_rows(it: Problem, most: int) -> int:
     """Query rows in a task: whole tiles, and few enough when there are few heads."""
     wanted = -(-TASKS // max(it.heads, 1))
-    even = max(-(-it.queries // wanted), 4 * it.rows)
-    return padded(max(min(even, most, it.queries), 1), it.rows)
+    even = max(-(-it.queries // wanted), 4 * ROW_UNIT)
+    return padded(max(min(even, most, it.queries), 1), ROW_UNIT)
 
 
 def kernel_of(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from ganglion.compiler.kernel import Kernel, Layout, packed, store_lanes
 from ganglion.compiler.kernels.grid import Axis, Grid, Spot, cut
@@ -176,7 +177,7 @@ def _load(code: Code, pointer: Reg, type: str, stride: int, count: int) -> Reg:
 def panels(source: Layout, width: int) -> tuple[Layout, list[Kernel]]:
     """Bring (..., k, n) into panels: (..., n / width, k, width), the last one filled with junk.
 
-    The layout of the panels, and the copies that fill them: (source, panels) each.
+    The layout of the panels, and the kernels that fill them: (source, panels).
     """
     *batch, k, n = source.shape
     *outer, along, across = source.strides
@@ -191,4 +192,28 @@ def panels(source: Layout, width: int) -> tuple[Layout, list[Kernel]]:
             left = replace(source, shape=shape, strides=strides, offset=start, size=source.elements)
             right = replace(target, shape=shape, offset=first * k * width, size=target.elements)
             copies.append(copy(left, right))
-    return target, copies
+    return target, [replace(joined(copies), operands=(source, target))] if copies else []
+
+
+def joined(kernels: Sequence[Kernel]) -> Kernel:
+    """Kernels on the same operands as one: the tasks of the first, then those of the next."""
+    first = kernels[0]
+    if len(kernels) == 1:
+        return first
+
+    def emit(code: Code, pointers: Sequence[Reg], scratch: Reg, low: Reg, high: Reg) -> None:
+        start = 0
+        for kernel in kernels:
+            nothing, everything = const(0, "i64"), const(kernel.tasks, "i64")
+            begin = code.op("sub", low, const(start, "i64"))
+            begin = code.select(code.compare("sgt", begin, nothing), begin, nothing)
+            end = code.op("sub", high, const(start, "i64"))
+            end = code.select(code.compare("slt", end, everything), end, everything)
+            inside = partial(kernel.emit, code, pointers, scratch, begin, end)
+            code.when(code.compare("slt", begin, end), inside)
+            start += kernel.tasks
+
+    return replace(
+        first, key=tuple(kernel.key for kernel in kernels), emit=emit,
+        tasks=sum(kernel.tasks for kernel in kernels), bytes=sum(k.bytes for k in kernels),
+    )  # fmt: skip

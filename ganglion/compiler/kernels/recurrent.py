@@ -210,7 +210,7 @@ def _layer(
         w_hr = draft.operands["w_hr"]
         draft.pack("w_hr", turned(w_hr), layer.panel, "projection")
         draft.temporary("outs", packed(layer.dtype, (batch, padded(hidden, layer.width))))
-    wide = padded(out, max(layer.width, layer.panel))
+    wide = padded(out, max(layer.width, layer.panel)) + layer.lanes
     draft.temporary("states", packed(layer.dtype, (2, batch, wide)))
     if "c" in draft.operands:
         draft.temporary("memory", packed(layer.dtype, (batch, padded(hidden, layer.width))))

@@ -7,14 +7,15 @@ gradients of weights, biases and inputs are products and sums over all steps: no
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
 from ganglion.compiler.kernel import Layout, Plan, packed
 from ganglion.compiler.kernels.buffers import padded
 from ganglion.compiler.kernels.cells import GRU, LSTM, RNN, Cell, Seen
-from ganglion.compiler.kernels.sequence import Draft, Layer, Walk, even, walk_kernel
-from ganglion.compiler.kernels.tile import AVX512, Target, tile
+from ganglion.compiler.kernels.sequence import Draft, Layer, Walk, walk_kernel
+from ganglion.compiler.kernels.tile import AVX512, Registers, Target, tile, zeros
 from ganglion.compiler.text import BYTES, Index, Reg, const, vector
-
-ROWS = 8  # most rows of the batch in a register tile
 
 
 class Place(NamedTuple):
@@ -44,6 +45,14 @@ class Backward(Walk):
             self.each_block(rows, lambda row, count: self.copy_rows(row, count, "carry", "dc"))
         if "dh" in self.named:
             self.panels(layer.steps, layer.hidden, self.finish)
+
+    @property
+    def zero(self) -> Reg:
+        return const(0, vector(self.layer.element, self.layer.lanes))
+
+    def ago(self, back: Index) -> Index:
+        """Where the step that is ``back`` before the last stands in a sequence."""
+        return self.time(self.minus(self.layer.steps - 1, back))
 
     def start(self, row: Index, rows: int) -> None:
         """Nothing is carried at first."""
@@ -150,16 +159,110 @@ class Backward(Walk):
     def cell(self, back: Index, row: Index, unit: Index, count: int, dh: Reg) -> None:
         """The cell's arithmetic for a vector of units of one row."""
         code, layer, time = self.code, self.layer, self.ago(back)
-        given = {"gates": self.gates("gates", time, row, unit, count)}
-        carry = dh
+        carry = before = c = dh
         if "carry" in self.named:
             carry = self.load("carry", row, unit, count=layer.lanes)
-        seen = Seen(
-            dh=dh,
-            carry=carry,
-            dcells=self.gates("dcells", time, row, unit, count),
-            dgates=self.gates("dgates", time, row, unit, count),
-            c=None,
-            before=None,
-            gates=self.gates("gates", time, row, unit, count),
-        )
+            before = self.earlier(back, row, unit, count)
+        if "cells" in self.named:
+            c = self.load("cells", time, row, unit, count=count)
+        if "dcells" in self.named:
+            carry = code.fadd(carry, self.load("dcells", time, row, unit, count=count))
+        gates = self.each_gate(layer.cell.saved, time, row, unit, count)
+        dgates = None
+        if "dgates" in self.named:
+            dgates = self.each_gate("dgates", time, row, unit, count)
+        found = layer.cell.backward(code, Seen(dh, carry, dgates, c, before, gates))
+        if found.carry is not None:
+            self.store(found.carry, "carry", row, unit, count=layer.lanes)
+        for name, slopes in (("pre", found.by_h), ("pre_x", found.by_x), ("pre_h", found.by_h)):
+            for gate, slope in enumerate(slopes if name in self.named else ()):
+                here = code.add(unit, gate * layer.hidden)
+                self.store(slope, name, time, row, here, count=count)
+
+    def each_gate(self, name: str, time: Index, row: Index, unit: Index, count: int) -> list[Reg]:
+        """A vector of units of every gate."""
+        hidden = self.layer.hidden
+        starts = range(0, self.layout(name).shape[-1], hidden)
+        return [self.load(name, time, row, self.code.add(unit, g), count=count) for g in starts]
+
+    def earlier(self, back: Index, row: Index, unit: Index, count: int) -> Reg:
+        """What the step started from: the first memory or state, or that of the step before."""
+        code, layer = self.code, self.layer
+        first = self.load(layer.cell.first, row, unit, count=count)
+        if layer.steps == 1:
+            return first
+        further = code.minimum(code.add(back, 1), layer.steps - 1)
+        found = self.load(layer.cell.history, self.ago(further), row, unit, count=count)
+        return code.select(code.compare("eq", back, layer.steps - 1), first, found)
+
+
+def lstm_layer_grad(
+    dy: Layout | None, dcells: Layout | None, dgates: Layout | None, c: Layout, cells: Layout,
+    gates: Layout, w_hh: Layout, w_hr: Layout | None, pre: Layout, dc: Layout, *,
+    reverse: bool = False, target: Target = AVX512,
+) -> Plan:  # fmt: skip
+    """Slopes ``pre`` (T, B, 4H) of what entered an LSTM's gates, and the gradient of c.
+
+    Shapes and names are those of the record ``lstm_layer_grad``; any strides. Caller's operands:
+    those given, in this order.
+    """
+    given = {
+        "dy": dy, "dcells": dcells, "dgates": dgates, "c": c, "cells": cells, "gates": gates,
+        "w_hh": w_hh, "w_hr": w_hr, "pre": pre, "dc": dc,
+    }  # fmt: skip
+    return _walk_back(LSTM, given, cells, reverse, target)
+
+
+def gru_layer_grad(
+    dy: Layout | None, dgates: Layout | None, h: Layout, y: Layout, gates: Layout, w_hh: Layout,
+    pre_x: Layout, pre_h: Layout, dh: Layout, *, reverse: bool = False, target: Target = AVX512,
+) -> Plan:  # fmt: skip
+    """Slopes (T, B, 3H) of what x and what h added to a GRU's gates, and the gradient of h.
+
+    Shapes and names are those of the record ``gru_layer_grad``; any strides. Caller's operands:
+    those given, in this order.
+    """
+    given = {
+        "dy": dy, "dgates": dgates, "h": h, "y": y, "gates": gates, "w_hh": w_hh,
+        "pre_x": pre_x, "pre_h": pre_h, "dh": dh,
+    }  # fmt: skip
+    return _walk_back(GRU, given, y, reverse, target)
+
+
+def rnn_layer_grad(
+    dy: Layout, y: Layout, w_hh: Layout, pre: Layout, *,
+    reverse: bool = False, nonlinearity: str = "tanh", target: Target = AVX512,
+) -> Plan:  # fmt: skip
+    """Slopes (T, B, H) of what the nonlinearity of a plain recurrent layer took.
+
+    Shapes and names are those of the record ``rnn_layer_grad``; any strides. Caller's operands:
+    those given, in this order.
+    """
+    given: dict[str, Layout | None] = {"dy": dy, "y": y, "w_hh": w_hh, "pre": pre}
+    return _walk_back(RNN[nonlinearity], given, y, reverse, target)
+
+
+def _walk_back(
+    cell: Cell, given: dict[str, Layout | None], states: Layout, reverse: bool, target: Target
+) -> Plan:
+    """``states``: any sequence (T, B, H)."""
+    draft = Draft({name: layout for name, layout in given.items() if layout is not None})
+    steps, batch, hidden = states.shape
+    w_hh = draft.operands["w_hh"]
+    layer = Layer(cell, states.dtype, steps, batch, hidden, w_hh.shape[1], reverse, target)
+    draft.pack("w_hh", w_hh, layer.panel, "weights")
+    written = ["pre", "pre_x", "pre_h", "dc", "dh", "carry", "arrived"]
+    if "w_hr" in draft.operands:
+        draft.pack("w_hr", draft.operands["w_hr"], layer.panel, "projection")
+        wide = padded(layer.out, layer.panel)
+        draft.temporary("arrived", packed(layer.dtype, (batch, wide)))
+    if cell.history:
+        wide = padded(hidden, layer.panel)
+        draft.temporary("carry", packed(layer.dtype, (batch, wide)))
+    names = [n for n in (*given, *draft.temporaries) if n not in ("w_hh", "w_hr")]
+    flops = 2 * steps * batch * cell.gates * hidden * layer.out
+    room = layer.back_rows * layer.panel * BYTES[layer.element]
+    walk_kernel(
+        f"{cell.name}_grad", layer, draft, names, written, layer.back_rows, flops, Backward, room
+    )
+    return draft.plan()

@@ -45,8 +45,9 @@ class Layer:
 
     @property
     def wide(self) -> int:
-        """Vectors of units in a register tile."""
-        return 2 if self.cell.sums == 1 and self.target.sums >= AVX512.sums else 1
+        """Vectors of units in a register tile: enough sums that none waits for another."""
+        few = self.cell.sums * min(self.batch, 8) <= 8
+        return 2 if few and self.target.sums >= AVX512.sums else 1
 
     @property
     def width(self) -> int:
@@ -58,6 +59,11 @@ class Layer:
         """Rows of the batch in a register tile: even blocks, each a task."""
         most = max(1, 2 * self.target.sums // 3 // (self.cell.sums * self.wide))
         return even(self.batch, most)
+
+    @property
+    def back_rows(self) -> int:
+        """The same on the way back, where a tile has the columns of one panel."""
+        return even(self.batch, 8 if self.target.sums >= AVX512.sums else 4)
 
     @property
     def panel(self) -> int:
@@ -179,7 +185,8 @@ class Walk(Buffers):
 
     def copy_rows(self, row: Index, rows: int, source: str, target: str, *place: Index) -> None:
         """Some rows of one buffer into another."""
-        lanes, width = self.layer.lanes, self.layout(source).shape[-1]
+        lanes = self.layer.lanes
+        width = min(self.layout(name).shape[-1] for name in (source, target))
         for r in range(rows):
             at = self.code.add(row, r)
             for column in range(0, width, lanes):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ganglion.compiler.kernel import Epilogue, Kernel, Layout, Tile, packed
-from ganglion.compiler.kernels.axes import Axes, Pairs, each_block
+from ganglion.compiler.kernels.axes import Axes, Pairs, apart, each_block
 from ganglion.compiler.kernels.direct import TASKS, most_sums, rectangle
 from ganglion.compiler.kernels.tile import Target, load_lanes, tile
 from ganglion.compiler.kernels.weights import Weights, weight_lanes
@@ -168,7 +168,11 @@ class Patches:
         self, code: Code, source: Reg, out: Reg, rows: tuple[Index, Index], channel: Index
     ) -> None:
         """Transform ``rows`` (first, how many) of tiles, ``channels`` from ``channel`` on."""
-        first, count = rows
+        apart(code, "patches", (source, out, *rows, channel), self._rows)
+
+    def _rows(
+        self, code: Code, source: Reg, out: Reg, first: Index, count: Index, channel: Index
+    ) -> None:
         wide, step = self.tiles.wide, rounded(self.channels)
         strides = (self.layout.strides[0], SIDE * self.layout.strides[3])
         start = code.dot(self.corner, self.layout.strides[3:], self.layout.offset)
@@ -293,17 +297,23 @@ def winograd(conv: Winograd, epilogue: Epilogue, target: Target) -> Kernel:
     operands = (conv.x, transformed(conv.weights), *epilogue.operands)
     rows = conv.tiles.rows
 
+    writer = _Writer(conv, epilogue, target)
+
     def emit(code: Code, pointers: Sequence[Reg], scratch: Reg, low: Reg, high: Reg) -> None:
+        x, weights, *others = pointers
         after = code.at_index(scratch, PLANES * patches.plane, "float")
-        writer = _Writer(code, conv, epilogue, pointers, target, scratch, after)
 
         def task(i: Index) -> None:
             first = code.mul(i, conv.rows)
             count = code.minimum(conv.rows, code.add(rows, code.mul(first, -1)))
-            patches.write(code, pointers[0], scratch, (first, count), 0)
-            each_block(code, conv.weights.channels, conv.group, lambda c, length: writer.group(
-                (first, count), c, length
-            ))  # fmt: skip
+            patches.write(code, x, scratch, (first, count), 0)
+
+            def group(c: Index, length: int) -> None:
+                apart(code, "products", (scratch, weights, after, c, length), writer.multiply)
+                values = (after, first, count, c, length, *others)
+                apart(code, "results", values, writer.finish)
+
+            each_block(code, conv.weights.channels, conv.group, group)
 
         code.loop(low, high, 1, (), task)
 
@@ -319,112 +329,96 @@ def winograd(conv: Winograd, epilogue: Epilogue, target: Target) -> Kernel:
 
 @dataclass
 class _Writer:
-    code: Code
     conv: Winograd
     epilogue: Epilogue
-    pointers: Sequence[Reg]
     target: Target
-    values: Reg  # planes of transformed inputs
-    products: Reg  # planes of products
 
     @property
     def plane(self) -> int:
         return plane(self.conv.most, self.conv.group)
 
-    def group(self, rows: tuple[Index, Index], channel: Index, channels: int) -> None:
-        """Some channels of the result for some rows of tiles (first, how many)."""
-        self.code.loop(0, PLANES, 1, (), lambda s: self._multiply(s, channel, channels))
-        first, count = rows
-
-        def row(q: Index) -> None:
-            n, t = self.code.divmod(self.code.add(first, q), self.conv.tiles.high)
-            self.code.loop(0, self.conv.tiles.wide, 1, (), lambda u: self._finish(
-                (n, t, u), self.code.add(self.code.mul(q, self.conv.tiles.wide), u),
-                channel, channels,
-            ))  # fmt: skip
-
-        self.code.loop(0, count, 1, (), row)
-
-    def _multiply(self, s: Index, channel: Index, channels: int) -> None:
-        """One plane of products."""
-        code, conv, inner = self.code, self.conv, self.conv.weights.inner
+    def multiply(
+        self, code: Code, values: Reg, weights: Reg, products: Reg, channel: Index, channels: int
+    ) -> None:
+        """All planes of products of some channels (first, how many)."""
+        conv, inner = self.conv, self.conv.weights.inner
         step, wide = rounded(inner), rounded(conv.group)
         _, high, vectors = rectangle(1, conv.most, channels, LANES, most_sums(self.target))
-        values = code.mul(s, plane(conv.most, inner))
         strides = transformed(conv.weights).strides
 
-        def block(c: Index, length: int, m: Index, count: int) -> None:
+        def block(s: Index, c: Index, length: int, m: Index, count: int) -> None:
             which, _ = code.divmod(code.add(channel, c), LANES)
-            a = code.at_index(self.values, code.dot((m,), (step,), values), "float")
-            b = code.at_index(self.pointers[1], code.dot((s, which), strides[:2]), "float")
+            place = code.dot((s, m), (plane(conv.most, inner), step))
+            a = code.at_index(values, place, "float")
+            b = code.at_index(weights, code.dot((s, which), strides[:2]), "float")
             panel = range(0, -(-length // LANES) * strides[1], strides[1])
             sums = tile(
                 code, range(0, count * step, step), panel, inner, a, 1, b, LANES,
                 unroll=2 if inner % 2 == 0 else 1,
             )  # fmt: skip
             place = code.dot((s, m, c), (self.plane, wide, 1))
-            out = code.at_index(self.products, place, "float")
+            out = code.at_index(products, place, "float")
             for r, line in enumerate(sums):
                 for v, value in enumerate(line):
                     code.store(value, code.at_index(out, r * wide + v * LANES, "float"))
 
-        each_block(code, channels, vectors * LANES, lambda c, length: each_block(
-            code, conv.most, high, lambda m, count: block(c, length, m, count)
+        code.loop(0, PLANES, 1, (), lambda s: each_block(
+            code, channels, vectors * LANES, lambda c, length: each_block(
+                code, conv.most, high, lambda m, count: block(s, c, length, m, count)
+            )
         ))  # fmt: skip
 
-    def _finish(
-        self, at: tuple[Index, Index, Index], number: Index, channel: Index, channels: int
+    def finish(
+        self, code: Code, products: Reg, first: Index, count: Index, channel: Index, channels: int,
+        *pointers: Reg,
+    ) -> None:  # fmt: skip
+        """The pixels of some rows of tiles (first, how many), to the epilogue."""
+        tiles, size = self.conv.tiles, rounded(self.conv.group)
+
+        def row(q: Index) -> None:
+            n, t = code.divmod(code.add(first, q), tiles.high)
+            start = code.mul(q, tiles.wide * size)
+
+            def one(u: Index) -> None:
+                place = code.at_index(products, code.dot((u,), (size,), start), "float")
+                each_block(code, channels, LANES, lambda c, length: self._tile(
+                    code, code.at_index(place, c, "float"),
+                    (n, code.add(channel, c), t, u), length, pointers,
+                ))  # fmt: skip
+
+            code.loop(0, tiles.wide, 1, (), one)
+
+        code.loop(0, count, 1, (), row)
+
+    def _tile(
+        self, code: Code, place: Reg, at: tuple[Index, ...], columns: int, pointers: Sequence[Reg]
     ) -> None:
-        """The pixels of a tile, to the epilogue."""
-        code, (n, t, u) = self.code, at
-        start = code.mul(number, rounded(self.conv.group))
-        base = (n, code.mul(t, SIDE), code.mul(u, SIDE))
+        """16 pixels, or fewer at the edge, of tile (n, channel, row, column)."""
+        loaded = [
+            code.load(code.at_index(place, p * self.plane, "float"), VECTOR) for p in range(PLANES)
+        ]
+        grid = [loaded[i : i + PATCH] for i in range(0, PLANES, PATCH)]
+        found = both_ways(code, grid, products_to_results)
+        base = (*at[:2], code.mul(at[2], SIDE), code.mul(at[3], SIDE))
 
-        def vector_(c: Index, length: int) -> None:
-            place = code.at_index(self.products, code.add(start, c), "float")
-            loaded = [
-                code.load(code.at_index(place, p * self.plane, "float"), VECTOR)
-                for p in range(PLANES)
-            ]
-            grid = [loaded[i : i + PATCH] for i in range(0, PLANES, PATCH)]
-            found = both_ways(code, grid, products_to_results)
-            where = (n, code.add(channel, c), *base[1:])
-            self._edges((t, u), lambda high, wide: self._hand(where, found, high, wide, length))
+        def hand(high: int, wide: int) -> None:
+            offsets = [(0, 0, i, j) for i in range(high) for j in range(wide)]
+            registers = [[found[i][j]] for _, _, i, j in offsets]
+            self.epilogue.emit(code, pointers, Tile(base, offsets, 1, columns, registers))
 
-        each_block(code, channels, LANES, vector_)
-
-    def _edges(self, at: tuple[Index, Index], body: Callable[[int, int], None]) -> None:
-        """``body`` with the pixels of a tile that are inside the result."""
-        tiles, code = self.conv.tiles, self.code
-        for test, high in _kinds(code, at[0], tiles.high, tiles.height):
-            def columns(high: int = high) -> None:
-                for test, wide in _kinds(code, at[1], tiles.wide, tiles.width):
-                    _when(code, test, lambda wide=wide: body(high, wide))
-
-            _when(code, test, columns)
-
-    def _hand(
-        self, base: tuple[Index, ...], grid: Grid, high: int, wide: int, columns: int
-    ) -> None:
-        offsets = [(0, 0, i, j) for i in range(high) for j in range(wide)]
-        registers = [[grid[i][j]] for _, _, i, j in offsets]
-        self.epilogue.emit(
-            self.code, self.pointers[2:], Tile(base, offsets, 1, columns, registers)
-        )
+        tiles = self.conv.tiles
+        _by_kind(code, at[2], tiles.high, tiles.height, lambda high: _by_kind(
+            code, at[3], tiles.wide, tiles.width, lambda wide: hand(high, wide)
+        ))  # fmt: skip
 
 
-def _kinds(code: Code, at: Index, tiles: int, size: int) -> list[tuple[Reg | None, int]]:
-    """The conditions under which a tile has so many pixels along a dimension."""
+def _by_kind(
+    code: Code, at: Index, tiles: int, size: int, body: Callable[[int], None]
+) -> None:
+    """``body`` with how many pixels of a tile are inside the result along a dimension."""
     rest = size % SIDE
     if not rest or tiles == 1:
-        return [(None, rest or SIDE)]
-    return [
-        (code.compare("slt", at, tiles - 1), SIDE), (code.compare("sge", at, tiles - 1), rest),
-    ]  # fmt: skip
-
-
-def _when(code: Code, test: Reg | None, body: Callable[[], None]) -> None:
-    if test is None:
-        body()
-    else:
-        code.when(test, body)
+        body(rest or SIDE)
+        return
+    code.when(code.compare("slt", at, tiles - 1), lambda: body(SIDE))
+    code.when(code.compare("sge", at, tiles - 1), lambda: body(rest))

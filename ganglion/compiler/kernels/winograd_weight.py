@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ganglion.compiler.kernel import Kernel, Layout
-from ganglion.compiler.kernels.axes import Axes, each_block, share
+from ganglion.compiler.kernels.axes import Axes, apart, each_block, share
 from ganglion.compiler.kernels.direct import most_sums, rectangle
 from ganglion.compiler.kernels.tile import Target, tile
 from ganglion.compiler.kernels.weights import Gradient, Taps, chunk_sum
@@ -141,46 +141,50 @@ class _Writer:
             sides[1].write(code, self.pointers[1], self.slopes, (q, count), outs[0])
             tiles = code.mul(count, conv.tiles.wide)
             first = code.compare("eq", q, low)
-            code.loop(0, PLANES, 1, (), lambda s: self._plane(
-                s, chunk, ins, outs, (tiles, first, sides[0].plane, sides[1].plane)
-            ))  # fmt: skip
+            apart(code, "sums", (self.pointers[2], self.values, self.slopes, chunk, tiles, first,
+                                 *ins, *outs), self._add)  # fmt: skip
 
         code.loop(low, high, conv.rows, (), block)
 
-    def _plane(
-        self, s: Index, chunk: Index, ins: tuple[Index, int], outs: tuple[Index, int],
-        block: tuple[Index, Reg, int, int],
+    def _add(
+        self, code: Code, partial: Reg, values: Reg, slopes: Reg, chunk: Index, tiles: Index,
+        first: Reg, in_: Index, ins: int, out: Index, outs: int,
     ) -> None:  # fmt: skip
-        """Add the products of a block (tiles, whether it is the first, steps of planes)."""
-        code, gradient = self.code, self.conv.gradient
-        tiles, first, *steps = block
-        strides = gradient.partial.strides
-        _, high, vectors = rectangle(1, ins[1], outs[1], LANES, most_sums(self.target))
-        inner, wide = rounded(ins[1]), rounded(outs[1])
+        """Add the products of all planes of some tiles to the sums of a chunk."""
+        strides, inner = self.conv.gradient.partial.strides, self.conv.gradient.inner
+        _, high, vectors = rectangle(1, ins, outs, LANES, most_sums(self.target))
+        most = self.conv.most
 
-        def part(c: Index, count: int, o: Index, length: int) -> None:
-            a = code.at_index(self.values, code.dot((s,), steps[:1], c), "float")
-            b = code.at_index(self.slopes, code.dot((s,), steps[1:], o), "float")
-            which, _ = code.divmod(code.add(outs[0], o), LANES)
-            row = code.dot((s, ins[0]), (gradient.inner, 1), c)
+        def part(s: Index, c: Index, count: int, o: Index, length: int) -> None:
+            a = code.at_index(values, code.dot((s,), (plane(most, ins),), c), "float")
+            b = code.at_index(slopes, code.dot((s,), (plane(most, outs),), o), "float")
+            which, _ = code.divmod(code.add(out, o), LANES)
+            row = code.add(code.dot((s,), (inner,), in_), c)
             place = code.dot((chunk, which, row), (strides[0], strides[2], strides[3]))
-            out = code.at_index(self.pointers[2], place, "float")
-            panel = range(-(-length // LANES))
+            start = code.at_index(partial, place, "float")
             places = [
-                [code.at_index(out, r * LANES + v * strides[2], "float") for v in panel]
+                [
+                    code.at_index(start, r * LANES + v * strides[2], "float")
+                    for v in range(-(-length // LANES))
+                ]
                 for r in range(count)
             ]
             before = [
                 [code.select(first, NOTHING, code.load(at, VECTOR)) for at in line]
                 for line in places
             ]
-            sums = tile(code, range(count), len(panel), tiles, a, inner, b, wide, initial=before)
-            for line, values in zip(places, sums, strict=True):
-                for at, value in zip(line, values, strict=True):
+            sums = tile(
+                code, range(count), len(places[0]), tiles, a, rounded(ins), b, rounded(outs),
+                initial=before,
+            )  # fmt: skip
+            for line, values_ in zip(places, sums, strict=True):
+                for at, value in zip(line, values_, strict=True):
                     code.store(value, at)
 
-        each_block(code, outs[1], vectors * LANES, lambda o, length: each_block(
-            code, ins[1], high, lambda c, count: part(c, count, o, length)
+        code.loop(0, PLANES, 1, (), lambda s: each_block(
+            code, outs, vectors * LANES, lambda o, length: each_block(
+                code, ins, high, lambda c, count: part(s, c, count, o, length)
+            )
         ))  # fmt: skip
 
 

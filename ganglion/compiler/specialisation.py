@@ -1,0 +1,207 @@
+"""One specialisation of a compiled function: a program, and when it may be used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from operator import is_
+from typing import Any
+
+import numpy as np
+
+import ganglion.dtypes as dt
+from ganglion.compiler.arguments import Leaf, Leaves, Structure, TensorLeaf, difference
+from ganglion.compiler.backend import Executable
+from ganglion.compiler.guards import Broken
+from ganglion.compiler.program import Array, Delivery, Program, contiguous
+from ganglion.compiler.trace import Tracer
+from ganglion.dispatch import mode
+from ganglion.storage import Storage
+from ganglion.tensor import Tensor
+
+
+class Specialisation:
+    """A traced program with everything that must hold for a call to use it.
+
+    ``reason`` says why it was traced; ``calls`` counts its uses.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        executable: Executable,
+        tracer: Tracer,
+        leaves: Sequence[Leaf],
+        structure: Structure,
+        reason: str,
+    ) -> None:
+        self.program, self.executable, self.reason = program, executable, reason
+        self.leaves, self.structure, self.calls = tuple(leaves), structure, 0
+        self.context = context()
+        self.guards, self.numbers = tracer.reads.guards(), program.numbers
+        self._positions = [i for i, x in enumerate(leaves) if isinstance(x, TensorLeaf)]
+        self._all_tensors = len(self._positions) == len(leaves)
+        self._slots, self._owners = program.slots, tuple(program.owners.items())
+        self._graded = tuple(tracer.graded.values())
+        self._flags = [(x._leaf, x._hooks, x._post_hooks) for x in self._graded]
+        self._absent = tuple(
+            g.tensor
+            for g in tracer.grads.values()
+            if not g.assigned and g.grad is None and isinstance(g.tensor._data, np.ndarray)
+        )
+        self._stored = {index for index, _ in program.stores}
+        self._delivery = Delivery(program)
+        self._raw: list[Array | None] = [None] * len(program.slots)
+        self._states: list[Array] = []
+        self._staged: list[tuple[Array, Array, bool]] = []
+        self._storages: list[Storage] = []
+        self._foreign: set[Storage] = set()  # memory that no argument may share
+
+    # --- before a call ------------------------------------------------------------------------
+
+    def fits(self, leaves: Leaves) -> bool:
+        """Whether a call with these arguments may use the program."""
+        foreign = self._foreign
+        for leaf, x in zip(self.leaves, leaves, strict=True):
+            if not leaf.fits(x):
+                return False
+            if foreign and isinstance(x, Tensor) and x._storage in foreign:
+                return False
+        if not self._still() or (self._stored and self._entangled(leaves)):
+            return False
+        return self.numbers is None or self.numbers.refresh(leaves)
+
+    def _still(self) -> bool:
+        """Whether everything but the arguments is as it was."""
+        if context() != self.context or not self.guards.hold():
+            return False
+        if [(x._leaf, x._hooks, x._post_hooks) for x in self._graded] != self._flags:
+            return False
+        for x in self._absent:
+            if x._grad is not None or x._spent:
+                return False
+        return self._bound()
+
+    def _bound(self) -> bool:
+        """Find the arrays of all slots; False if they are not of the traced kind."""
+        raw = [x._data for x in self._slots]
+        for slot, owner in self._owners:
+            if owner._grad is None:
+                return False
+            raw[slot] = owner._grad._data
+        if not all(map(is_, raw, self._raw)):
+            return self._bind(raw)
+        return True
+
+    def _bind(self, raw: list[Array]) -> bool:
+        metas = [value.meta for value in self.program.graph.states]
+        pairs = zip(raw, metas, strict=True)
+        if any(a.shape != m.shape or a.dtype != m.dtype.numpy for a, m in pairs):
+            return False
+        written = set(self.program.written)
+        if overlapping(raw, written) or not all(raw[slot].flags.writeable for slot in written):
+            return False
+        self._raw, self._states = [*raw], list(map(contiguous, raw))
+        self._staged = [
+            (self._states[i], raw[i], i in written)
+            for i in range(len(raw))
+            if self._states[i] is not raw[i]
+        ]
+        tensors = self.program.states()
+        self._storages = [tensors[slot]._storage for slot in written]
+        watched = range(len(raw)) if self._stored else written
+        self._foreign = {tensors[slot]._storage for slot in watched}
+        return True
+
+    def _entangled(self, leaves: Leaves) -> bool:
+        """Whether an argument that is written shares memory with another one."""
+        return overlapping([x._data for x in self._given(leaves)], self._stored)
+
+    def _given(self, leaves: Leaves) -> Leaves:
+        return leaves if self._all_tensors else [leaves[i] for i in self._positions]
+
+    def prepare(self) -> None:
+        """Get ready for the first call, the one that was traced."""
+        self._bound()
+
+    # --- the call -----------------------------------------------------------------------------
+
+    def __call__(self, leaves: Leaves) -> Any:
+        """Run the program on arguments that fit."""
+        self.calls += 1
+        given = self._given(leaves)
+        arrays = [x._data for x in given]
+        for i, array in enumerate(arrays):
+            if not array.flags.c_contiguous:
+                arrays[i] = contiguous(array)
+        for state, source, _ in self._staged:
+            np.copyto(state, source)
+        outputs = self.executable(arrays, self._states)
+        for state, source, written in self._staged:
+            if written:
+                np.copyto(source, state)
+        for storage in self._storages:
+            storage.advance()
+        return self._delivery(given, outputs)
+
+    # --- for people ---------------------------------------------------------------------------
+
+    def misfits(self, leaves: Leaves, names: Sequence[str]) -> Iterator[str]:
+        """Why these arguments, and the rest as it is now, do not fit."""
+        for leaf, x, name in zip(self.leaves, leaves, names, strict=True):
+            if not leaf.fits(x):
+                yield difference(leaf, x, name)
+        for old, new, what in zip(self.context, context(), CONTEXT, strict=True):
+            if old != new:
+                yield f"{what}: {old} -> {new}"
+        yield from map(str, self.guards.broken())
+        for x, flags in zip(self._graded, self._flags, strict=True):
+            if (x._leaf, x._hooks, x._post_hooks) != flags:
+                shape = tuple(x.shape)
+                yield f"requires_grad or the hooks of a captured tensor of shape {shape} changed"
+        if any(x._grad is not None or x._spent for x in self._absent):
+            yield "gradients are there that were None"
+        elif any(owner._grad is None for _, owner in self._owners):
+            yield "gradients are None that were there"
+        elif not self._bound():
+            yield "a captured tensor has another shape, dtype or memory"
+        if self.numbers is not None and not self.numbers.refresh(leaves):
+            yield str(self.numbers.broken(leaves))
+
+    def explain(self) -> list[str]:
+        """What it is for and why it was made."""
+        graph = self.program.graph
+        return [
+            f"({', '.join(map(str, self.leaves))}): {self.reason}",
+            f"  {len(graph.topological())} nodes, {len(graph.states)} tensors of state, "
+            f"{len(graph.updates)} of them written; {self.calls} calls",
+        ]
+
+    def floats(self) -> Iterator[Broken]:
+        """Numbers that changed from one float to another."""
+        for broken in self.guards.broken():
+            if type(broken.old) is float is type(broken.new):
+                yield broken
+
+
+CONTEXT = ("grad mode", "inference mode", "default dtype")
+
+
+def context() -> tuple[Any, ...]:
+    """The modes that decide what Python's calls mean."""
+    return mode.grad, mode.inference, dt.get_default_dtype()
+
+
+def overlapping(arrays: Sequence[Array], written: set[int]) -> bool:
+    """Whether a written array may share memory with another one."""
+    spans = sorted(
+        (*np.lib.array_utils.byte_bounds(array), i in written)
+        for i, array in enumerate(arrays)
+        if array.size
+    )
+    end, last = 0, False
+    for low, high, changes in spans:
+        if low < end and (changes or last):
+            return True
+        if high >= end:
+            end, last = high, changes
+    return False
