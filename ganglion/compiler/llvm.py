@@ -24,6 +24,7 @@ from ganglion.compiler.target import Target, host
 from ganglion.config import flags, optional
 from ganglion.errors import GraphError
 
+llvmlite = optional("llvmlite")
 llvm = optional("llvmlite.binding")
 ffi = optional("llvmlite.binding.ffi")
 
@@ -37,8 +38,8 @@ llvm.initialize_native_asmprinter()
 def version() -> str:
     """What besides text and target decides the object code."""
     number = ".".join(map(str, llvm.llvm_version_info))
-    llvmlite = optional("llvmlite").__version__
-    return f"LLVM {number} llvmlite {llvmlite} O{CODEGEN_LEVEL} {' '.join(PASSES)}"
+    passes = " ".join(PASSES)
+    return f"LLVM {number} llvmlite {llvmlite.__version__} O{CODEGEN_LEVEL} {passes}"
 
 
 # A child forked while another thread is inside LLVM would find it locked for ever.

@@ -314,6 +314,10 @@ class _Planner:
             offset += place.constant * stride
             for k, own in enumerate(index):
                 strides[k] += stride * place.terms.get(own, 0) if own.op == "index" else 0
+        for k in reversed(range(len(index))):  # where there is one element, any stride will do
+            if value.shape[k] == 1:
+                last = k + 1 == len(index)
+                strides[k] = 1 if last else strides[k + 1] * value.shape[k + 1]
         layout = Layout(base.dtype, value.shape, tuple(strides), offset, base.elements)
         return layout, buffer
 

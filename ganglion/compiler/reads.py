@@ -116,7 +116,7 @@ class Reads:
 
     def _event(self, frame: FrameType, event: str, argument: Any) -> None:
         if event == "c_call":
-            if argument.__module__ == "math":
+            if argument.__module__ == "math" and self._uses.get(frame.f_code) is not None:
                 self.used_math = True
         elif event == "call" or event == "return":
             try:
@@ -143,10 +143,10 @@ class Reads:
         for kind, key in chain.steps:
             self._met(place, value)
             text += f".{key}" if kind == "attribute" else f"[{key!r}]"
-            place = _next(value, kind, key, f"{text} in {frame.f_code.co_name}()")
-            if place is None:
-                return
-            value = place.now()
+            following = _next(value, kind, key, f"{text} in {frame.f_code.co_name}()")
+            if following is None:  # a method of the value, perhaps of a container
+                break
+            place, value = following, following.now()
         self._met(place, value)
         if place is not None:
             self._contents(value, place.name, _DEEP)

@@ -71,6 +71,10 @@ class Emitter:
             return self._position(sum_)
         if e.op == "load":
             return self._load(e.args[0], e.args[1:])
+        if e.op == "scale":
+            return self.value(e.args[2])
+        if e.op == "rarely":
+            return self._rarely(*e.args)
         args = self._together([self.value(x) for x in e.args])
         return _INSTRUCTIONS[e.op](self.code, e, *args)
 
@@ -120,6 +124,36 @@ class Emitter:
             how = "udiv" if i.op == "quotient" else "urem"
             found = self.known[i] = self.code.op(how, x, const(i.args[1].args[0], x.type))
         return found
+
+    def _rarely(self, condition: Scalar, x: Scalar, y: Scalar) -> Reg:
+        """``x`` where the condition holds, computed only if it holds somewhere."""
+        code, mask, usual = self.code, self.value(condition), self.value(y)
+        for _ in range(2):  # all vectors, or all scalars
+            mask, usual = self._together([mask, usual])
+        some = mask
+        while some.lanes > 1:
+            some = (
+                code.op("or", *code.halves(some))
+                if some.lanes > 2
+                else code.op("or", code.extract(some, 0), code.extract(some, 1))
+            )
+        before, yes, after = code.block, code.label("rare"), code.label("after")
+        code.branch(some, yes, after)
+        code.at(yes)
+        with code.scope():
+            inside = Emitter(
+                code, self.sources, self.places, self.lane, self.width, self.mask, self.known
+            )
+            unusual = inside.value(x)
+            unusual = code.splat(unusual, usual.lanes) if unusual.lanes < usual.lanes else unusual
+            found = code.select(mask, unusual, usual)
+            last = code.block
+            code.jump(after)
+        code.at(after)
+        return code.fresh(
+            usual.type,
+            f"phi {usual.type} [ {usual.name}, %{before} ], [ {found.name}, %{last} ]",
+        )
 
     # --- memory -------------------------------------------------------------------------------
 
@@ -262,7 +296,9 @@ def _cast(code: Code, e: Scalar, x: Reg) -> Reg:
     if target is dt.bool_:
         zero = const(0, x.type) if x.element not in ("half", "bfloat") else None
         if zero is None:
-            return _cast(code, Scalar("cast", (Scalar("", (), dt.float32),), target), _widened(code, x))
+            return _cast(
+                code, Scalar("cast", (Scalar("", (), dt.float32),), target), _widened(code, x)
+            )
         return code.compare("une" if is_float(x.type) else "ne", x, zero)
     if source.is_floating_point:
         if target.is_floating_point:

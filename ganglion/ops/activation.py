@@ -13,10 +13,12 @@ import numpy as np
 
 from ganglion.dispatch import write
 from ganglion.errors import ArgumentError, DTypeError
+from ganglion.ops import scalar, transcendental
 from ganglion.ops.composite import through
 from ganglion.ops.elementwise import Array, choose, joined, of_one
-from ganglion.ops.error_function import erf_array
+from ganglion.ops.error_function import erf_array, erf_scalar
 from ganglion.ops.record import Op, in_place
+from ganglion.ops.scalar import Scalar
 from ganglion.ops.select import WHERE
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ def _served(input: Tensor, value: Tensor, inplace: bool) -> Tensor:
     return write(input, value) if inplace else value
 
 
-def _gradient(name: str, kernel: Any, ops: Any, vjp: Any = None) -> Op:
+def _gradient(name: str, kernel: Any, ops: Any, vjp: Any = None, scalar: Any = None) -> Op:
     """The op ``name_grad(x or output, g)``: one kernel, with its meaning written in ops."""
     return Op(
         f"{name}_grad",
@@ -37,23 +39,26 @@ def _gradient(name: str, kernel: Any, ops: Any, vjp: Any = None) -> Op:
         vjp=vjp or through(ops),
         saves="xy" if vjp else "*",
         decompose=ops,
+        scalar=scalar,
     )
 
 
-def _of_output(name: str, kernel: Any, gradient: Op, ops: Any = None, infer: Any = joined) -> Op:
+def _of_output(name: str, kernel: Any, gradient: Op, ops: Any, scalar: Any) -> Op:
     """An activation whose gradient is computed from its output."""
     rule = (lambda s, g: gradient(s.out, g),)
     return Op(
-        name, "elementwise", kernel, infer, vjp=rule, saves="o", promote="float", decompose=ops
-    )
+        name, "elementwise", kernel, joined, vjp=rule, saves="o", promote="float", decompose=ops,
+        scalar=scalar,
+    )  # fmt: skip
 
 
-def _of_input(name: str, kernel: Any, gradient: Op, ops: Any) -> Op:
+def _of_input(name: str, kernel: Any, gradient: Op, ops: Any, scalar: Any = None) -> Op:
     """An activation whose gradient is computed from its input."""
     rule = (lambda s, g: gradient(s.x, g, **s.params),)
     return Op(
-        name, "elementwise", kernel, joined, vjp=rule, saves="x", promote="float", decompose=ops
-    )
+        name, "elementwise", kernel, joined, vjp=rule, saves="x", promote="float", decompose=ops,
+        scalar=scalar,
+    )  # fmt: skip
 
 
 # --- relu -----------------------------------------------------------------------------------------
@@ -82,8 +87,17 @@ RELU_GRAD: Op = _gradient(
     _relu_grad,
     lambda out, g: WHERE(out <= 0, 0, g),
     vjp=(None, lambda s, h: RELU_GRAD(s.x, h)),
+    scalar=lambda out, g: scalar.where(out <= 0, 0.0, g),
 )
-RELU = Op("relu", "elementwise", _relu, joined, vjp=(lambda s, g: RELU_GRAD(s.out, g),), saves="o")
+RELU = Op(
+    "relu",
+    "elementwise",
+    _relu,
+    joined,
+    vjp=(lambda s, g: RELU_GRAD(s.out, g),),
+    saves="o",
+    scalar=lambda x: scalar.maximum(x, 0),
+)
 
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
@@ -130,8 +144,14 @@ TANH_GRAD: Op = _gradient(
     lambda out, g: g * (1 - out * out),
     vjp=(lambda s, h: h * s.y * s.x * -2, lambda s, h: TANH_GRAD(s.x, h)),
 )
-SIGMOID = _of_output("sigmoid", sigmoid_array, SIGMOID_GRAD, lambda x: 1 / (1 + (-x).exp()))
-TANH = _of_output("tanh", np.tanh, TANH_GRAD)
+SIGMOID = _of_output(
+    "sigmoid",
+    sigmoid_array,
+    SIGMOID_GRAD,
+    lambda x: 1 / (1 + (-x).exp()),
+    transcendental.sigmoid,
+)
+TANH = _of_output("tanh", np.tanh, TANH_GRAD, None, transcendental.tanh)
 
 sigmoid = of_one(SIGMOID, "``1 / (1 + exp(-input))``.")
 tanh = of_one(TANH, "The hyperbolic tangent.")
@@ -190,10 +210,27 @@ def _mish_grad_ops(x: Tensor, g: Tensor) -> Tensor:
     return g * (gate + x * sigmoid(x) * (1 - gate * gate))
 
 
+def _mish_gate_scalar(x: Scalar) -> Scalar:
+    power = transcendental.exp(scalar.minimum(x, 20.0))
+    w = power * (power + 2)
+    return w / (w + 2)
+
+
+def _mish_grad_scalar(x: Scalar, g: Scalar) -> Scalar:
+    gate = _mish_gate_scalar(x)
+    return g * (gate + x * transcendental.sigmoid(x) * (1 - gate * gate))
+
+
 SILU_GRAD = _gradient("silu", _silu_grad, _silu_grad_ops)
-MISH_GRAD = _gradient("mish", _mish_grad, _mish_grad_ops)
-SILU = _of_input("silu", _silu, SILU_GRAD, lambda x: x * sigmoid(x))
-MISH = _of_input("mish", _mish, MISH_GRAD, _mish_ops)
+MISH_GRAD = _gradient("mish", _mish_grad, _mish_grad_ops, scalar=_mish_grad_scalar)
+SILU = _of_input(
+    "silu",
+    _silu,
+    SILU_GRAD,
+    lambda x: x * sigmoid(x),
+    lambda x: x / (transcendental.exp(-x) + 1),
+)
+MISH = _of_input("mish", _mish, MISH_GRAD, _mish_ops, lambda x: x * _mish_gate_scalar(x))
 
 
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
@@ -270,8 +307,23 @@ def _gelu_grad_ops(x: Tensor, g: Tensor, approximate: str) -> Tensor:
     return g * (cdf + x * slope)
 
 
+def _gelu_scalar(x: Scalar, approximate: str) -> Scalar:
+    if approximate == "none":
+        bend = erf_scalar(x * _ROOT_HALF)
+    else:
+        bend = transcendental.tanh(x * scalar.fma(x * x, _CUBIC * _ROOT_2_PI, _ROOT_2_PI))
+    half = x * 0.5
+    return scalar.fma(half, bend, half)
+
+
 GELU_GRAD = _gradient("gelu", _gelu_grad, _gelu_grad_ops)
-GELU = _of_input("gelu", _gelu, GELU_GRAD, lambda x, approximate: x * _cdf_ops(x, approximate))
+GELU = _of_input(
+    "gelu",
+    _gelu,
+    GELU_GRAD,
+    lambda x, approximate: x * _cdf_ops(x, approximate),
+    _gelu_scalar,
+)
 
 
 def gelu(input: Tensor, *, approximate: str = "none") -> Tensor:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import operator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import ganglion.dtypes as dt
 from ganglion.errors import ArgumentError, DTypeError
+from ganglion.ops import powers, quotients, scalar
 from ganglion.ops.elementwise import (
     BOOLS,
     Array,
@@ -19,6 +21,7 @@ from ganglion.ops.elementwise import (
 )
 from ganglion.ops.movement import cast, zeros_of
 from ganglion.ops.record import Op, Saved, into
+from ganglion.ops.scalar import Scalar
 from ganglion.ops.select import WHERE
 from ganglion.shapes import Meta
 
@@ -51,9 +54,29 @@ def _negated(x: Meta) -> Meta:
     return x
 
 
-ADD = binary("add", np.add, lambda s, g: g, lambda s, g: g)
-SUB = binary("sub", np.subtract, lambda s, g: g, lambda s, g: -g, infer=_subtracted)
-MUL = binary("mul", np.multiply, lambda s, g: g * s.y, lambda s, g: g * s.x, ("y", "x"))
+ADD = binary(
+    "add",
+    np.add,
+    lambda s, g: g,
+    lambda s, g: g,
+    scalar=lambda x, y: x | y if x.dtype is dt.bool_ else x + y,
+)
+SUB = binary(
+    "sub",
+    np.subtract,
+    lambda s, g: g,
+    lambda s, g: -g,
+    infer=_subtracted,
+    scalar=operator.sub,
+)
+MUL = binary(
+    "mul",
+    np.multiply,
+    lambda s, g: g * s.y,
+    lambda s, g: g * s.x,
+    ("y", "x"),
+    scalar=lambda x, y: x & y if x.dtype is dt.bool_ else x * y,
+)
 DIV = binary(
     "div",
     np.true_divide,
@@ -61,8 +84,11 @@ DIV = binary(
     lambda s, g: -g * (s.x / s.y) / s.y,
     ("y", "xy"),
     promote="float",
+    scalar=operator.truediv,
 )
-NEG = unary("neg", np.negative, lambda s, g: -g, promote="none", infer=_negated)
+NEG = unary(
+    "neg", np.negative, lambda s, g: -g, promote="none", infer=_negated, scalar=operator.neg
+)
 
 
 def _scaled(name: str, input: Any, other: Any, alpha: float) -> Any:
@@ -172,14 +198,27 @@ def _no_slope(s: Saved, g: Tensor) -> Tensor:
     return zeros_of(g)
 
 
-FLOOR_DIVIDE = binary("floor_divide", _integers_checked(np.floor_divide), _no_slope, _no_slope)
-TRUNC_DIVIDE = binary("trunc_divide", _integers_checked(_truncated), _no_slope, _no_slope)
+FLOOR_DIVIDE = binary(
+    "floor_divide",
+    _integers_checked(np.floor_divide),
+    _no_slope,
+    _no_slope,
+    scalar=quotients.floor_divide,
+)
+TRUNC_DIVIDE = binary(
+    "trunc_divide",
+    _integers_checked(_truncated),
+    _no_slope,
+    _no_slope,
+    scalar=quotients.trunc_divide,
+)
 REMAINDER = binary(
     "remainder",
     _integers_checked(np.remainder),
     lambda s, g: g,
     lambda s, g: -g * FLOOR_DIVIDE(s.x, s.y),
     ("", "xy"),
+    scalar=quotients.remainder,
 )
 FMOD = binary(
     "fmod",
@@ -187,6 +226,7 @@ FMOD = binary(
     lambda s, g: g,
     lambda s, g: -g * TRUNC_DIVIDE(s.x, s.y),
     ("", "xy"),
+    scalar=quotients.fmod,
 )
 _ROUNDED = {"floor": FLOOR_DIVIDE, "trunc": TRUNC_DIVIDE}
 
@@ -248,7 +288,7 @@ def _power_exponent(s: Saved, g: Tensor) -> Any:
     return g * s.out * (math.log(x) if x > 0 else math.nan)
 
 
-POW = binary("pow", _power, _power_base, _power_exponent, ("xy", "xyo"))
+POW = binary("pow", _power, _power_base, _power_exponent, ("xy", "xyo"), scalar=powers.power)
 
 
 def pow(input: Any, exponent: Any, *, out: Tensor | None = None) -> Tensor:
@@ -281,6 +321,12 @@ def _lerp(x: Array, end: Array, weight: Any) -> Any:
     return np.where(np.abs(weight) < 0.5, x + weight * span, end - span * (1 - weight))
 
 
+def _lerp_scalar(x: Scalar, end: Scalar, weight: Scalar) -> Scalar:
+    span = end - x
+    near = scalar.fma(span, weight, x)
+    return scalar.where(scalar.absolute(weight) < 0.5, near, scalar.fma(span, weight - 1, end))
+
+
 LERP = Op(
     "lerp",
     "elementwise",
@@ -293,6 +339,7 @@ LERP = Op(
     ),
     saves=("z", "z", "xy"),
     promote="float",
+    scalar=_lerp_scalar,
 )
 
 

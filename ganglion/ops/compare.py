@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import operator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import ganglion.dtypes as dt
 from ganglion.errors import ArgumentError, DTypeError
+from ganglion.ops import scalar
 from ganglion.ops.create import full
 from ganglion.ops.elementwise import Array, compared, joined, of_one, of_two, predicate
 from ganglion.ops.record import Op
+from ganglion.ops.scalar import Scalar
 from ganglion.shapes import Meta
 
 if TYPE_CHECKING:
@@ -28,7 +32,19 @@ def _compare(name: str, ufunc: Any) -> Op:
             y = x.dtype.type(y)
         return ufunc(x, y)
 
-    return Op(name, "elementwise", kernel, compared, promote="same", in_float32=False)
+    def rule(x: Scalar, y: Scalar) -> Scalar:
+        return scalar.compare(name, _comparable(x), _comparable(y))
+
+    return Op(name, "elementwise", kernel, compared, promote="same", in_float32=False, scalar=rule)
+
+
+def _comparable(x: Scalar) -> Scalar:
+    """Halves as float32; numbers are rounded to halves first."""
+    if x.dtype not in dt.HALVES:
+        return x
+    if x.op == "const":
+        return scalar.const(float(x.dtype.numpy.type(x.args[0])), dt.float32)
+    return scalar.cast(x, dt.float32)
 
 
 EQ = _compare("eq", np.equal)
@@ -60,7 +76,17 @@ def _infer_close(x: Meta, y: Meta, rtol: float, atol: float, equal_nan: bool) ->
     return compared(x, y)
 
 
-ISCLOSE = Op("isclose", "elementwise", _close, _infer_close)
+def _close_scalar(x: Scalar, y: Scalar, rtol: float, atol: float, equal_nan: bool) -> Scalar:
+    if not x.dtype.is_floating_point:
+        x, y = scalar.cast(x, dt.float64), scalar.cast(y, dt.float64)
+    same = scalar.eq(x, y)
+    if equal_nan:
+        same = same | (scalar.ne(x, x) & scalar.ne(y, y))
+    apart = scalar.absolute(x - y)
+    return same | ((apart < math.inf) & (apart <= scalar.absolute(y * rtol) + atol))
+
+
+ISCLOSE = Op("isclose", "elementwise", _close, _infer_close, scalar=_close_scalar)
 
 
 def isclose(
@@ -117,12 +143,36 @@ def isin(
 
 # --- special values -------------------------------------------------------------------------------
 
-ISNAN = predicate("isnan", np.isnan)
-ISINF = predicate("isinf", np.isinf)
-ISFINITE = predicate("isfinite", np.isfinite)
-ISNEGINF = predicate("isneginf", lambda x: np.equal(x, -np.inf))
-ISPOSINF = predicate("isposinf", lambda x: np.equal(x, np.inf))
-SIGNBIT = predicate("signbit", lambda x: np.signbit(x) if x.dtype.kind == "f" else np.less(x, 0))
+
+def _of_floats(test: Any) -> Any:
+    """A test that no integer passes."""
+    return lambda x: test(x) if x.dtype.is_floating_point else scalar.const(False, dt.bool_)
+
+
+def _is_finite(x: Scalar) -> Scalar:
+    if not x.dtype.is_floating_point:
+        return scalar.const(True, dt.bool_)
+    return scalar.absolute(x) < math.inf
+
+
+def _signbit_scalar(x: Scalar) -> Scalar:
+    if x.dtype.is_floating_point:
+        x = scalar.bits(x, dt.int32 if x.dtype is dt.float32 else dt.int64)
+    return x < 0 if x.dtype.signed else scalar.const(False, dt.bool_)
+
+
+ISNAN = predicate("isnan", np.isnan, _of_floats(lambda x: scalar.ne(x, x)))
+ISINF = predicate("isinf", np.isinf, _of_floats(lambda x: scalar.eq(scalar.absolute(x), math.inf)))
+ISFINITE = predicate("isfinite", np.isfinite, _is_finite)
+ISNEGINF = predicate(
+    "isneginf", lambda x: np.equal(x, -np.inf), _of_floats(lambda x: scalar.eq(x, -math.inf))
+)
+ISPOSINF = predicate(
+    "isposinf", lambda x: np.equal(x, np.inf), _of_floats(lambda x: scalar.eq(x, math.inf))
+)
+SIGNBIT = predicate(
+    "signbit", lambda x: np.signbit(x) if x.dtype.kind == "f" else np.less(x, 0), _signbit_scalar
+)
 
 isnan = of_one(ISNAN, "Whether elements are NaN.")
 isinf = of_one(ISINF, "Whether elements are infinite.")
@@ -134,10 +184,15 @@ signbit = of_one(SIGNBIT, "Whether the sign bit is set (-0.0 has it).")
 
 # --- logic: everything but 0 is true --------------------------------------------------------------
 
-LOGICAL_NOT = predicate("logical_not", np.logical_not)
-LOGICAL_AND = predicate("logical_and", np.logical_and)
-LOGICAL_OR = predicate("logical_or", np.logical_or)
-LOGICAL_XOR = predicate("logical_xor", np.logical_xor)
+
+def _of_truth(combine: Any) -> Any:
+    return lambda x, y: combine(scalar.cast(x, dt.bool_), scalar.cast(y, dt.bool_))
+
+
+LOGICAL_NOT = predicate("logical_not", np.logical_not, lambda x: ~scalar.cast(x, dt.bool_))
+LOGICAL_AND = predicate("logical_and", np.logical_and, _of_truth(operator.and_))
+LOGICAL_OR = predicate("logical_or", np.logical_or, _of_truth(operator.or_))
+LOGICAL_XOR = predicate("logical_xor", np.logical_xor, _of_truth(operator.xor))
 
 logical_not = of_one(LOGICAL_NOT, "Whether elements are zero.")
 logical_and = of_two(LOGICAL_AND, "Whether both are nonzero.")
@@ -164,25 +219,43 @@ def _infer_shift(x: Any, y: Any) -> Meta:
     return found
 
 
-def _bits(name: str, kernel: Any, infer: Any = _infer_bits) -> Op:
-    return Op(name, "elementwise", kernel, infer, promote="same")
+def _bits(name: str, kernel: Any, rule: Any, infer: Any = _infer_bits) -> Op:
+    return Op(name, "elementwise", kernel, infer, promote="same", scalar=rule)
 
 
-def _shift(name: str, ufunc: Any) -> Op:
+def _shift(name: str, ufunc: Any, rule: Any) -> Op:
     def kernel(x: Any, y: Any) -> Any:
         if np.result_type(x, y).kind == "b":
             raise TypeError(name)
         return ufunc(x, y)
 
-    return _bits(name, kernel, _infer_shift)
+    return _bits(name, kernel, rule, _infer_shift)
 
 
-BITWISE_NOT = _bits("bitwise_not", np.invert)
-BITWISE_AND = _bits("bitwise_and", np.bitwise_and)
-BITWISE_OR = _bits("bitwise_or", np.bitwise_or)
-BITWISE_XOR = _bits("bitwise_xor", np.bitwise_xor)
-LEFT_SHIFT = _shift("bitwise_left_shift", np.left_shift)
-RIGHT_SHIFT = _shift("bitwise_right_shift", np.right_shift)
+def _fits(x: Scalar, by: Scalar) -> Scalar:
+    """Whether a shift leaves something of ``x``."""
+    fits = by < 8 * x.dtype.itemsize
+    return fits & (by >= 0) if x.dtype.signed else fits
+
+
+def _shifted_left(x: Scalar, by: Scalar) -> Scalar:
+    fits = _fits(x, by)
+    return scalar.where(fits, x << scalar.where(fits, by, 0), 0)
+
+
+def _shifted_right(x: Scalar, by: Scalar) -> Scalar:
+    fits, last = _fits(x, by), 8 * x.dtype.itemsize - 1
+    if x.dtype.signed:
+        return x >> scalar.where(fits, by, last)
+    return scalar.where(fits, scalar.lshr(x, scalar.where(fits, by, 0)), 0)
+
+
+BITWISE_NOT = _bits("bitwise_not", np.invert, operator.invert)
+BITWISE_AND = _bits("bitwise_and", np.bitwise_and, operator.and_)
+BITWISE_OR = _bits("bitwise_or", np.bitwise_or, operator.or_)
+BITWISE_XOR = _bits("bitwise_xor", np.bitwise_xor, operator.xor)
+LEFT_SHIFT = _shift("bitwise_left_shift", np.left_shift, _shifted_left)
+RIGHT_SHIFT = _shift("bitwise_right_shift", np.right_shift, _shifted_right)
 
 bitwise_not = of_one(BITWISE_NOT, "All bits flipped; of bools, not.")
 bitwise_and = of_two(BITWISE_AND, "The bits set in both.")

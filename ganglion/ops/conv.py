@@ -269,6 +269,11 @@ def _conv_grad_bias(s: Saved, g: Tensor) -> Tensor:
     return SUM(g, dims=dims, keepdim=False)  # type: ignore[no-any-return]
 
 
+def _conv_by_parts(x: Tensor, w: Tensor, bias: Tensor | None, **params: Any) -> Tensor:
+    product: Tensor = CONV(x, w, None, **params)
+    return product if bias is None else product + reshape(bias, (-1, *(1,) * (x.ndim - 2)))
+
+
 # x (N, C, *S), w (O, C / groups, *K), bias (O,) or None; padding holds (before, after) pairs
 CONV: Op = Op(
     "conv",
@@ -277,6 +282,7 @@ CONV: Op = Op(
     _infer_conv,
     vjp=(_conv_grad_x, _conv_grad_w, _conv_grad_bias),
     saves=("y", "x", ""),
+    decompose=_conv_by_parts,
     flops=lambda x, w, bias, **params: (
         2 * math.prod(_conv_shape(x.shape, w.shape, **params)) * math.prod(w.shape[1:])
     ),

@@ -59,9 +59,12 @@ def unary(
     saves: str = "",
     promote: Promote = "float",
     infer: Any = joined,
+    scalar: Any = None,
 ) -> Op:
     """A differentiable op of one operand with its gradient rule."""
-    return Op(name, "elementwise", kernel, infer, vjp=(rule,), saves=saves, promote=promote)
+    return Op(
+        name, "elementwise", kernel, infer, vjp=(rule,), saves=saves, promote=promote, scalar=scalar
+    )
 
 
 def binary(
@@ -72,14 +75,17 @@ def binary(
     saves: str | tuple[str, ...] = "",
     promote: Promote = "same",
     infer: Any = joined,
+    scalar: Any = None,
 ) -> Op:
     """A differentiable op of two operands with its two gradient rules."""
-    return Op(name, "elementwise", kernel, infer, vjp=(x, y), saves=saves, promote=promote)
+    return Op(
+        name, "elementwise", kernel, infer, vjp=(x, y), saves=saves, promote=promote, scalar=scalar
+    )
 
 
-def predicate(name: str, kernel: Any) -> Op:
+def predicate(name: str, kernel: Any, scalar: Any) -> Op:
     """An op that answers with booleans."""
-    return Op(name, "elementwise", kernel, compared)
+    return Op(name, "elementwise", kernel, compared, scalar=scalar)
 
 
 # --- public functions -----------------------------------------------------------------------------

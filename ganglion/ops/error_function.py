@@ -241,9 +241,15 @@ def _density(x: Any) -> Any:
     return (x * -x).exp() * _SLOPE
 
 
-ERF = unary("erf", erf_array, lambda s, g: g * _density(s.x), "x")
-ERFC = unary("erfc", _erfc_array, lambda s, g: -g * _density(s.x), "x")
-ERFINV = unary("erfinv", _erfinv_array, lambda s, g: g * (s.out * s.out).exp() * (1 / _SLOPE), "o")
+ERF = unary("erf", erf_array, lambda s, g: g * _density(s.x), "x", scalar=erf_scalar)
+ERFC = unary("erfc", _erfc_array, lambda s, g: -g * _density(s.x), "x", scalar=_erfc_scalar)
+ERFINV = unary(
+    "erfinv",
+    _erfinv_array,
+    lambda s, g: g * (s.out * s.out).exp() * (1 / _SLOPE),
+    "o",
+    scalar=_erfinv_scalar,
+)
 
 erf = of_one(ERF, "The error function, ``2 / sqrt(pi)`` times the integral of ``exp(-t^2)``.")
 erfc = of_one(ERFC, "``1 - erf(input)``, accurate where it is small.")

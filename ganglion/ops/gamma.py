@@ -247,10 +247,26 @@ def _polygamma_scalar(x: Scalar, n: int) -> Scalar:
 # --- records --------------------------------------------------------------------------------------
 
 POLYGAMMA: Op = unary(
-    "polygamma", _in_double(_polygamma), lambda s, g: g * POLYGAMMA(s.x, n=s["n"] + 1), "x"
+    "polygamma",
+    _in_double(_polygamma),
+    lambda s, g: g * POLYGAMMA(s.x, n=s["n"] + 1),
+    "x",
+    scalar=_scalar_in_double(_polygamma_scalar),
 )
-DIGAMMA = unary("digamma", _in_double(_digamma), lambda s, g: g * POLYGAMMA(s.x, n=1), "x")
-LGAMMA = unary("lgamma", _in_double(_lgamma), lambda s, g: g * DIGAMMA(s.x), "x")
+DIGAMMA = unary(
+    "digamma",
+    _in_double(_digamma),
+    lambda s, g: g * POLYGAMMA(s.x, n=1),
+    "x",
+    scalar=_scalar_in_double(lambda x: _polygamma_scalar(x, 0)),
+)
+LGAMMA = unary(
+    "lgamma",
+    _in_double(_lgamma),
+    lambda s, g: g * DIGAMMA(s.x),
+    "x",
+    scalar=_scalar_in_double(_lgamma_scalar),
+)
 
 lgamma = of_one(LGAMMA, "The logarithm of ``|gamma(input)|``.")
 digamma = of_one(DIGAMMA, "The derivative of ``lgamma``.")

@@ -10,6 +10,7 @@ import numpy as np
 
 import ganglion.dtypes as dt
 from ganglion.errors import IndexingError, ShapeError
+from ganglion.ops import scalar
 from ganglion.ops.record import OPS, Op, Saved
 from ganglion.shapes import Meta, Shape, infer_size, normalize_dim, show, size_args
 
@@ -45,6 +46,7 @@ CAST = Op(
     lambda x, dtype: Meta(x.shape, dtype),
     vjp=(lambda s, g: cast(g, dt.of_numpy(s.dtypes[0])),),
     in_float32=False,
+    scalar=scalar.cast,
 )
 
 
@@ -54,8 +56,14 @@ def cast(input: Tensor, dtype: dt.dtype) -> Tensor:
 
 
 COPY = Op(
-    "copy", "copy", lambda x: x.copy(), lambda x: x, vjp=(lambda s, g: g,), in_float32=False
-)  # fmt: skip
+    "copy",
+    "copy",
+    lambda x: x.copy(),
+    lambda x: x,
+    vjp=(lambda s, g: g,),
+    in_float32=False,
+    scalar=lambda x: x,
+)
 
 
 def clone(input: Tensor, *, memory_format: Any = None) -> Tensor:

@@ -56,14 +56,14 @@ class _Heads:
         """The output alone."""
         return scaled_dot_product_attention(self.q, self.k, self.v, self.added(), dropout, causal)
 
-    def weighted(self, dropout: float) -> tuple[Tensor, Tensor]:
-        """The output and the weights."""
+    def weighted(self, dropout: float, average: bool) -> tuple[Tensor, Tensor]:
+        """The output and the weights, of each head or their mean."""
         scores = matmul(self.q * math.sqrt(1 / self.q._data.shape[-1]), transpose(self.k, -2, -1))
         added = self.added()
         weights = softmax(scores if added is None else added + scores, -1)
         if dropout:
             weights = weights * dropout_mask(weights._data.shape, dropout, weights.dtype)
-        return matmul(weights, self.v), weights
+        return matmul(weights, self.v), weights.mean(1) if average else weights
 
 
 def once_each(function: Callable[[Tensor], Tensor], *tensors: Tensor) -> list[Tensor]:
@@ -238,13 +238,11 @@ def multi_head_attention_forward(
     it = _in_parts(entered, num_heads, static_k, static_v)
     _mask(it, None if causal else attn_mask, key_padding_mask)
     _extend(it, num_heads, bias_k, bias_v, add_zero_attn, static_k is None and static_v is None)
-    dropout = dropout_p if training else 0.0
     shares = None
     if need_weights:
-        out, shares = it.weighted(dropout)
-        shares = shares.mean(1) if average_attn_weights else shares
+        out, shares = it.weighted(dropout_p if training else 0.0, average_attn_weights)
     else:
-        out = it.fused(dropout, causal)
+        out = it.fused(dropout_p if training else 0.0, causal)
     out = linear(_merged(out), out_proj_weight, out_proj_bias)
     if batched:
         return out, shares

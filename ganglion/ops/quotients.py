@@ -17,6 +17,7 @@ from ganglion.ops.scalar import (
     const,
     copysign,
     eq,
+    floor,
     fma,
     ne,
     rarely,
@@ -121,7 +122,8 @@ def _down(x: Scalar, y: Scalar) -> Scalar:
     rest = _float_remainder(x, y)
     quotient = (x - rest) / y
     quotient = where(_is_mixed(rest, y), quotient - 1, quotient)
-    whole = rint(quotient)
+    whole = floor(quotient)
+    whole = where(quotient - whole > 0.5, whole + 1, whole)
     found = where(eq(whole, 0), copysign(whole, x / y), whole)
     return where(eq(y, 0), x / y, found)
 

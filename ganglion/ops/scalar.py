@@ -187,7 +187,7 @@ def bits(x: Scalar, dtype: dt.dtype) -> Scalar:
     return x if x.dtype is dtype else Scalar("bits", (x,), dtype)
 
 
-def lshr(x: Scalar, by: int) -> Scalar:
+def lshr(x: Scalar, by: Scalar | int) -> Scalar:
     """Shifted right, zeros coming in from the left."""
     return binary("lshr", x, by)
 

@@ -10,10 +10,12 @@ import numpy as np
 import ganglion.dtypes as dt
 from ganglion.dispatch import mode, write
 from ganglion.errors import ArgumentError, DTypeError, ShapeError
+from ganglion.ops import scalar
 from ganglion.ops.create import full
 from ganglion.ops.elementwise import BOOLS, Array, binary, choose, joined, of_two, shape_of
 from ganglion.ops.movement import cast, expand, zeros_of
 from ganglion.ops.record import Op, Saved, into
+from ganglion.ops.scalar import Scalar
 from ganglion.shapes import Meta, broadcast_shapes
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ WHERE: Op = Op(
     saves="x",
     promote="same",
     keeps=(0,),
+    scalar=scalar.where,
 )
 
 
@@ -88,7 +91,7 @@ def _single(name: str, value: Tensor) -> Tensor:
 # --- extremes -------------------------------------------------------------------------------------
 
 
-def _extreme(name: str, kernel: Any, sign: int) -> Op:
+def _extreme(name: str, kernel: Any, rule: Any, sign: int) -> Op:
     """The winner takes the gradient; a tie is shared."""
 
     def share(g: Tensor, mine: Any, other: Any) -> Any:
@@ -101,10 +104,11 @@ def _extreme(name: str, kernel: Any, sign: int) -> Op:
         lambda s, g: share(g, s.x, s.y),
         lambda s, g: share(g, s.y, s.x),
         "xy",
+        scalar=rule,
     )
 
 
-def _extreme_number(name: str, kernel: Any, sign: int) -> Op:
+def _extreme_number(name: str, kernel: Any, rule: Any, sign: int) -> Op:
     """Numbers win over NaN, and a tie goes to the first."""
 
     def first(x: Any, y: Any) -> Any:
@@ -116,13 +120,19 @@ def _extreme_number(name: str, kernel: Any, sign: int) -> Op:
         lambda s, g: WHERE(first(s.x, s.y), g, 0),
         lambda s, g: WHERE(first(s.x, s.y), 0, g),
         "xy",
+        scalar=rule,
     )
 
 
-MAXIMUM = _extreme("maximum", np.maximum, 1)
-MINIMUM = _extreme("minimum", np.minimum, -1)
-FMAX = _extreme_number("fmax", np.fmax, 1)
-FMIN = _extreme_number("fmin", np.fmin, -1)
+def _number(x: Scalar, y: Scalar, wins: Scalar) -> Scalar:
+    """``x`` if it wins or ``y`` is NaN."""
+    return scalar.where(wins | scalar.ne(y, y), x, y)
+
+
+MAXIMUM = _extreme("maximum", np.maximum, scalar.maximum, 1)
+MINIMUM = _extreme("minimum", np.minimum, scalar.minimum, -1)
+FMAX = _extreme_number("fmax", np.fmax, lambda x, y: _number(x, y, x >= y), 1)
+FMIN = _extreme_number("fmin", np.fmin, lambda x, y: _number(x, y, x <= y), -1)
 
 maximum = of_two(MAXIMUM, "The larger of two; NaN if either is.")
 minimum = of_two(MINIMUM, "The smaller of two; NaN if either is.")
@@ -165,6 +175,11 @@ def _above(s: Saved, g: Tensor) -> Any:
     return WHERE(x > high if low is None else (x > high) | (low > high), g, 0)
 
 
+def _clamp_scalar(x: Scalar, low: Scalar | None, high: Scalar | None) -> Scalar:
+    found = x if low is None else scalar.maximum(x, low)
+    return found if high is None else scalar.minimum(found, high)
+
+
 CLAMP = Op(
     "clamp",
     "elementwise",
@@ -173,6 +188,7 @@ CLAMP = Op(
     vjp=(_inside, _below, _above),
     saves="xyz",
     promote="same",
+    scalar=_clamp_scalar,
 )
 
 
@@ -213,7 +229,12 @@ def _overwrite(x: Array, value: Array) -> Array:
 
 
 OVERWRITE = binary(
-    "overwrite", _overwrite, lambda s, g: zeros_of(g), lambda s, g: g, promote="none"
+    "overwrite",
+    _overwrite,
+    lambda s, g: zeros_of(g),
+    lambda s, g: g,
+    promote="none",
+    scalar=lambda x, value: scalar.cast(value, x.dtype),
 )
 
 

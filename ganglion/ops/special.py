@@ -9,9 +9,11 @@ import numpy as np
 
 import ganglion.dtypes as dt
 from ganglion.errors import DTypeError
+from ganglion.ops import powers, scalar, transcendental, trigonometric
 from ganglion.ops.elementwise import Array, binary, joined, of_one, of_two, unary
 from ganglion.ops.movement import zeros_of
 from ganglion.ops.record import Op, Saved, into
+from ganglion.ops.scalar import Scalar
 from ganglion.ops.select import WHERE
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ ATAN2 = binary(
     lambda s, g: -g * s.x / (s.x * s.x + s.y * s.y),
     "xy",
     promote="float",
+    scalar=trigonometric.atan2,
 )
 HYPOT = binary(
     "hypot",
@@ -35,6 +38,7 @@ HYPOT = binary(
     lambda s, g: g * (s.y / s.out),
     ("xo", "yo"),
     promote="float",
+    scalar=powers.hypot,
 )
 LOGADDEXP = binary(
     "logaddexp",
@@ -43,6 +47,7 @@ LOGADDEXP = binary(
     lambda s, g: g / (1 + (s.x - s.y).exp()),
     "xy",
     promote="float",
+    scalar=transcendental.logaddexp,
 )
 LOGADDEXP2 = binary(
     "logaddexp2",
@@ -51,6 +56,7 @@ LOGADDEXP2 = binary(
     lambda s, g: g / (1 + (s.x - s.y).exp2()),
     "xy",
     promote="float",
+    scalar=transcendental.logaddexp2,
 )
 COPYSIGN = binary(
     "copysign",
@@ -59,8 +65,23 @@ COPYSIGN = binary(
     lambda s, g: zeros_of(g),
     ("xo", ""),
     promote="float",
+    scalar=scalar.copysign,
 )
-NEXTAFTER = Op("nextafter", "elementwise", np.nextafter, joined, promote="float")
+
+
+def _next_scalar(x: Scalar, y: Scalar) -> Scalar:
+    """One step of the number's bits; from 0 to the least denormal."""
+    raw = scalar.bits(x, dt.int32 if x.dtype is dt.float32 else dt.int64)
+    step = scalar.where((y > x) ^ (x < 0), scalar.const(1, raw.dtype), -1)
+    least = scalar.copysign(scalar.bits(scalar.const(1, raw.dtype), x.dtype), y)
+    moved = scalar.where(scalar.eq(x, 0), least, scalar.bits(raw + step, x.dtype))
+    nan = scalar.ne(x, x) | scalar.ne(y, y)
+    return scalar.where(nan, x + y, scalar.where(scalar.eq(x, y), y, moved))
+
+
+NEXTAFTER = Op(
+    "nextafter", "elementwise", np.nextafter, joined, promote="float", scalar=_next_scalar
+)
 
 atan2 = arctan2 = of_two(ATAN2, "The angle of the point (other, input), in (-pi, pi].")
 hypot = of_two(HYPOT, "``sqrt(input^2 + other^2)`` without overflow.")
@@ -69,11 +90,21 @@ logaddexp2 = of_two(LOGADDEXP2, "``log2(2^input + 2^other)`` without overflow.")
 copysign = of_two(COPYSIGN, "The size of ``input`` with the sign of ``other``.")
 nextafter = of_two(NEXTAFTER, "The next floating-point number after ``input`` towards ``other``.")
 
+
+def _heaviside_scalar(x: Scalar, y: Scalar) -> Scalar:
+    if x.dtype is dt.bool_:
+        return x | y
+    above = scalar.where(x > 0, scalar.const(1, x.dtype), 0)
+    found = scalar.where(scalar.eq(x, 0), y, above)
+    return scalar.where(scalar.ne(x, x), x, found)
+
+
 HEAVISIDE = Op(
     "heaviside",
     "elementwise",
     lambda x, y: np.heaviside(x, y).astype(x.dtype),
     joined,
+    scalar=_heaviside_scalar,
 )
 
 
@@ -92,6 +123,11 @@ def _xlogy(x: Any, y: Any) -> Any:
     return np.where(np.equal(x, 0) & ~np.isnan(y), 0, x * log).astype(log.dtype)
 
 
+def _xlogy_scalar(x: Scalar, y: Scalar) -> Scalar:
+    found = x * transcendental.log(y)
+    return scalar.where(scalar.eq(x, 0) & scalar.eq(y, y), 0.0, found)
+
+
 XLOGY: Op = binary(
     "xlogy",
     _xlogy,
@@ -99,6 +135,7 @@ XLOGY: Op = binary(
     lambda s, g: g * s.x / s.y,
     "xy",
     promote="float",
+    scalar=_xlogy_scalar,
 )
 
 xlogy = of_two(XLOGY, "``input * log(other)``; 0 where ``input`` is 0.")
@@ -120,6 +157,12 @@ def _logit_rule(s: Saved, g: Tensor) -> Tensor:
     return WHERE(inside, g / (x * (1 - x)), outside)  # type: ignore[no-any-return]
 
 
+def _logit_scalar(x: Scalar, eps: float | None) -> Scalar:
+    if eps is not None:
+        x = transcendental.limited(x, eps, 1 - eps)
+    return transcendental.log(x / (1 - x))
+
+
 LOGIT = Op(
     "logit",
     "elementwise",
@@ -128,6 +171,7 @@ LOGIT = Op(
     vjp=(_logit_rule,),
     saves="x",
     promote="float",
+    scalar=_logit_scalar,
 )
 
 
@@ -142,7 +186,7 @@ def _sinc_rule(s: Saved, g: Tensor) -> Any:
     return g * WHERE(s.x == 0, 0, slope)
 
 
-SINC = unary("sinc", np.sinc, _sinc_rule, "x")
+SINC = unary("sinc", np.sinc, _sinc_rule, "x", scalar=trigonometric.sinc)
 
 sinc = of_one(SINC, "``sin(pi input) / (pi input)``; 1 at 0.")
 
@@ -156,6 +200,14 @@ def _replaced(x: Array, nan: float, posinf: float, neginf: float) -> Array:
     return out
 
 
+def _replaced_scalar(x: Scalar, nan: float, posinf: float, neginf: float) -> Scalar:
+    if not x.dtype.is_floating_point:
+        return x
+    found = scalar.where(scalar.eq(x, math.inf), posinf, x)
+    found = scalar.where(scalar.eq(x, -math.inf), neginf, found)
+    return scalar.where(scalar.ne(x, x), nan, found)
+
+
 NAN_TO_NUM = Op(
     "nan_to_num",
     "elementwise",
@@ -163,6 +215,7 @@ NAN_TO_NUM = Op(
     lambda x, nan, posinf, neginf: x,
     vjp=(lambda s, g: g * s.x.isfinite(),),
     saves="x",
+    scalar=_replaced_scalar,
 )
 
 

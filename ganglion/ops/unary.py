@@ -9,9 +9,11 @@ import numpy as np
 
 import ganglion.dtypes as dt
 from ganglion.errors import DTypeError
+from ganglion.ops import scalar, transcendental, trigonometric
 from ganglion.ops.elementwise import Array, of_one, unary
 from ganglion.ops.movement import zeros_of
 from ganglion.ops.record import Op, Saved, into
+from ganglion.ops.scalar import Scalar
 
 if TYPE_CHECKING:
     from ganglion.tensor import Tensor
@@ -29,8 +31,32 @@ def _sign(x: Array) -> Any:
     return np.subtract(above.view(np.int8), below.view(np.int8)).astype(x.dtype)
 
 
-ABS = unary("abs", np.abs, lambda s, g: g * s.x.sign(), "x", promote="none")
-SIGN = unary("sign", _sign, _no_slope, promote="none")
+def _sign_scalar(x: Scalar) -> Scalar:
+    if x.dtype is dt.bool_:
+        return x
+    below = scalar.where(x < 0, -1, scalar.const(0, x.dtype)) if x.dtype.signed else 0
+    return scalar.where(x > 0, scalar.const(1, x.dtype), below)
+
+
+def _of_signed(function: Any) -> Any:
+    """A rule that leaves bools and unsigned integers as they are."""
+    return lambda x: function(x) if x.dtype.signed else x
+
+
+def _of_floats(function: Any) -> Any:
+    """A rule that leaves integers as they are."""
+    return lambda x: function(x) if x.dtype.is_floating_point else x
+
+
+ABS = unary(
+    "abs",
+    np.abs,
+    lambda s, g: g * s.x.sign(),
+    "x",
+    promote="none",
+    scalar=_of_signed(scalar.absolute),
+)
+SIGN = unary("sign", _sign, _no_slope, promote="none", scalar=_sign_scalar)
 
 abs = absolute = of_one(ABS, "``|input|``.")
 sign = of_one(SIGN, "-1, 0 or 1; 0 for NaN.")
@@ -53,10 +79,21 @@ def _rsqrt(x: Array) -> Any:
     return np.reciprocal(out, out=out)
 
 
-SQUARE = unary("square", np.square, lambda s, g: g * s.x * 2, "x", promote="none")
-SQRT = unary("sqrt", np.sqrt, lambda s, g: g / (s.out * 2), "o")
-RSQRT = unary("rsqrt", _rsqrt, lambda s, g: g * s.out**3 * -0.5, "o")
-RECIPROCAL = unary("reciprocal", np.reciprocal, lambda s, g: -g * s.out * s.out, "o")
+SQUARE = unary(
+    "square",
+    np.square,
+    lambda s, g: g * s.x * 2,
+    "x",
+    promote="none",
+    scalar=lambda x: x if x.dtype is dt.bool_ else x * x,
+)
+SQRT = unary("sqrt", np.sqrt, lambda s, g: g / (s.out * 2), "o", scalar=scalar.sqrt)
+RSQRT = unary(
+    "rsqrt", _rsqrt, lambda s, g: g * s.out**3 * -0.5, "o", scalar=lambda x: 1 / scalar.sqrt(x)
+)
+RECIPROCAL = unary(
+    "reciprocal", np.reciprocal, lambda s, g: -g * s.out * s.out, "o", scalar=lambda x: 1 / x
+)
 
 square = of_one(SQUARE, "``input ** 2``.")
 sqrt = of_one(SQRT, "The square root; NaN below 0.")
@@ -66,13 +103,15 @@ reciprocal = of_one(RECIPROCAL, "``1 / input``.")
 
 # --- exponentials and logarithms ------------------------------------------------------------------
 
-EXP = unary("exp", np.exp, lambda s, g: g * s.out, "o")
-EXP2 = unary("exp2", np.exp2, lambda s, g: g * s.out * math.log(2), "o")
-EXPM1 = unary("expm1", np.expm1, lambda s, g: g * (s.out + 1), "o")
-LOG = unary("log", np.log, lambda s, g: g / s.x, "x")
-LOG2 = unary("log2", np.log2, lambda s, g: g / (s.x * math.log(2)), "x")
-LOG10 = unary("log10", np.log10, lambda s, g: g / (s.x * math.log(10)), "x")
-LOG1P = unary("log1p", np.log1p, lambda s, g: g / (s.x + 1), "x")
+EXP = unary("exp", np.exp, lambda s, g: g * s.out, "o", scalar=transcendental.exp)
+EXP2 = unary("exp2", np.exp2, lambda s, g: g * s.out * math.log(2), "o", scalar=transcendental.exp2)
+EXPM1 = unary("expm1", np.expm1, lambda s, g: g * (s.out + 1), "o", scalar=transcendental.expm1)
+LOG = unary("log", np.log, lambda s, g: g / s.x, "x", scalar=transcendental.log)
+LOG2 = unary("log2", np.log2, lambda s, g: g / (s.x * math.log(2)), "x", scalar=transcendental.log2)
+LOG10 = unary(
+    "log10", np.log10, lambda s, g: g / (s.x * math.log(10)), "x", scalar=transcendental.log10
+)
+LOG1P = unary("log1p", np.log1p, lambda s, g: g / (s.x + 1), "x", scalar=transcendental.log1p)
 
 exp = of_one(EXP, "``e ** input``.")
 exp2 = of_one(EXP2, "``2 ** input``.")
@@ -85,17 +124,27 @@ log1p = of_one(LOG1P, "``log(1 + input)``, accurate near 0.")
 
 # --- trigonometry ---------------------------------------------------------------------------------
 
-SIN = unary("sin", np.sin, lambda s, g: g * s.x.cos(), "x")
-COS = unary("cos", np.cos, lambda s, g: -g * s.x.sin(), "x")
-TAN = unary("tan", np.tan, lambda s, g: g * (s.out * s.out + 1), "o")
-ASIN = unary("asin", np.arcsin, lambda s, g: g * (1 - s.x * s.x).rsqrt(), "x")
-ACOS = unary("acos", np.arccos, lambda s, g: -g * (1 - s.x * s.x).rsqrt(), "x")
-ATAN = unary("atan", np.arctan, lambda s, g: g / (s.x * s.x + 1), "x")
-SINH = unary("sinh", np.sinh, lambda s, g: g * s.x.cosh(), "x")
-COSH = unary("cosh", np.cosh, lambda s, g: g * s.x.sinh(), "x")
-ASINH = unary("asinh", np.arcsinh, lambda s, g: g * (s.x * s.x + 1).rsqrt(), "x")
-ACOSH = unary("acosh", np.arccosh, lambda s, g: g * (s.x * s.x - 1).rsqrt(), "x")
-ATANH = unary("atanh", np.arctanh, lambda s, g: g / (1 - s.x * s.x), "x")
+SIN = unary("sin", np.sin, lambda s, g: g * s.x.cos(), "x", scalar=trigonometric.sin)
+COS = unary("cos", np.cos, lambda s, g: -g * s.x.sin(), "x", scalar=trigonometric.cos)
+TAN = unary("tan", np.tan, lambda s, g: g * (s.out * s.out + 1), "o", scalar=trigonometric.tan)
+ASIN = unary(
+    "asin", np.arcsin, lambda s, g: g * (1 - s.x * s.x).rsqrt(), "x", scalar=trigonometric.asin
+)
+ACOS = unary(
+    "acos", np.arccos, lambda s, g: -g * (1 - s.x * s.x).rsqrt(), "x", scalar=trigonometric.acos
+)
+ATAN = unary("atan", np.arctan, lambda s, g: g / (s.x * s.x + 1), "x", scalar=trigonometric.atan)
+SINH = unary("sinh", np.sinh, lambda s, g: g * s.x.cosh(), "x", scalar=transcendental.sinh)
+COSH = unary("cosh", np.cosh, lambda s, g: g * s.x.sinh(), "x", scalar=transcendental.cosh)
+ASINH = unary(
+    "asinh", np.arcsinh, lambda s, g: g * (s.x * s.x + 1).rsqrt(), "x", scalar=transcendental.asinh
+)
+ACOSH = unary(
+    "acosh", np.arccosh, lambda s, g: g * (s.x * s.x - 1).rsqrt(), "x", scalar=transcendental.acosh
+)
+ATANH = unary(
+    "atanh", np.arctanh, lambda s, g: g / (1 - s.x * s.x), "x", scalar=transcendental.atanh
+)
 
 sin = of_one(SIN, "The sine of radians.")
 cos = of_one(COS, "The cosine of radians.")
@@ -141,15 +190,31 @@ def _rounded_integers(x: Array, decimals: int) -> Array:
     return x.copy()
 
 
+def _round_scalar(x: Scalar, decimals: int) -> Scalar:
+    if not x.dtype.is_floating_point:
+        return x
+    if decimals == 0:
+        return scalar.rint(x)
+    power = scalar.const(float(10.0 ** np.abs(decimals)), x.dtype)
+    return scalar.rint(x * power) / power if decimals > 0 else scalar.rint(x / power) * power
+
+
 def _frac(x: Array) -> Any:
     return x - np.trunc(x)
 
 
-FLOOR = unary("floor", np.floor, _no_slope, promote="none")
-CEIL = unary("ceil", np.ceil, _no_slope, promote="none")
-TRUNC = unary("trunc", np.trunc, _no_slope, promote="none")
-FRAC = unary("frac", _frac, lambda s, g: g)
-ROUND = Op("round", "elementwise", _round, lambda x, decimals: x, vjp=(_no_slope,))
+FLOOR = unary("floor", np.floor, _no_slope, promote="none", scalar=_of_floats(scalar.floor))
+CEIL = unary("ceil", np.ceil, _no_slope, promote="none", scalar=_of_floats(scalar.ceil))
+TRUNC = unary("trunc", np.trunc, _no_slope, promote="none", scalar=_of_floats(scalar.trunc))
+FRAC = unary("frac", _frac, lambda s, g: g, scalar=lambda x: x - scalar.trunc(x))
+ROUND = Op(
+    "round",
+    "elementwise",
+    _round,
+    lambda x, decimals: x,
+    vjp=(_no_slope,),
+    scalar=_round_scalar,
+)
 
 floor = of_one(FLOOR, "The largest integer not above.")
 ceil = of_one(CEIL, "The smallest integer not below.")

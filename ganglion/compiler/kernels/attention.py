@@ -255,4 +255,4 @@ def attention(
         "attention", it, operands, ("out", "lse"), it.heads * room.chunks, room.scratch.bytes,
         2 * it.pairs() * (it.depth + it.width), Forward,
     )  # fmt: skip
-    return Plan((), ((kernel, tuple(range(len(operands)))),))
+    return Plan((), ((kernel, tuple(range(len(operands)))),) if kernel.tasks else ())

@@ -40,12 +40,14 @@ class Room:
 
     def __init__(self, it: Problem, dq: bool, dkv: bool) -> None:
         self.dq, self.dkv = dq, dkv
-        wanted = -(-TASKS // it.heads) if not dq else 1
+        wanted = -(-TASKS // max(it.heads, 1)) if not dq else 1
         self.block = min(padded(-(-it.keys // wanted), it.key_unit), key_limit(it))
         self.blocks = -(-it.keys // self.block)
         self.step = self.block + it.lanes  # not a power of two: rows would share cache sets
         most = max(WEIGHTS // self.step // ROW_UNIT, 4) * ROW_UNIT
-        self.chunk = chunk_rows(it, most) if not dkv else min(most, padded(it.queries, ROW_UNIT))
+        self.chunk = (
+            chunk_rows(it, most) if not dkv else min(most, padded(max(it.queries, 1), ROW_UNIT))
+        )
         self.chunks = -(-it.queries // self.chunk)
         self.deep, self.wide = padded(it.depth, it.lanes), padded(it.width, it.lanes)
         self.scratch = scratch = Scratch(it.element)
@@ -303,5 +305,6 @@ def attention_grad(
             "_".join(["attention", *written]), it, operands, written, it.heads * room.tasks,
             room.scratch.bytes, products * it.pairs() * (it.depth + it.width), Backward,
         )  # fmt: skip
-        steps.append((kernel, tuple(names.index(name) for name in operands)))
+        if kernel.tasks:
+            steps.append((kernel, tuple(names.index(name) for name in operands)))
     return Plan((), tuple(steps))

@@ -22,10 +22,11 @@ LINE = 0.25  # a line of 64 bytes from the second cache, read in order
 STRIDED_LINE = 0.3  # one that lies apart from the line before it
 FAR_LINE = 1.0  # one that lies half a page from it or more
 ALIASED_LINE = 6.0  # one that competes with those before it for a place in the cache
-STREAM = 2.2  # a line each multiplication, at least
+STREAM = 2.2  # a line that nothing else takes the time of
 PAGE = 4096  # lines that many bytes apart, or a multiple, compete
 WAYS = 8  # of such lines stay in the first cache
 NEAR = 24 << 10  # bytes that stay in the first cache
+FAR = 1 << 20  # bytes that do not stay in the second
 TILE = 30.0  # what a tile costs besides its products and its results
 RESULT = 3.0  # a vector of results
 SCATTER = 100.0  # more, if its elements lie apart
@@ -36,14 +37,14 @@ KERNEL = 2000.0  # one kernel more: a barrier, and bytes that cross cores
 THREADS = (1, 2, 4, 8)  # for which shares should be even
 SHARED = 16000.0  # if there is more work than this
 
-TALLEST, WIDEST = 16, 8  # rows and vectors of a tile
+TALLEST, WIDEST = 16, 16  # rows and vectors of a tile
 MANY = 16  # tiles that keep several threads busy
 CHUNK = 1024  # steps of k in a chunk of a long sum
 SHORTEST_CHUNK = 256
 LONG = 4 * CHUNK
 SMALL_RESULT = 1 << 17
 PARTIALS = 1 << 22  # elements in all partial results together
-WORTH_THREADS = 1 << 22  # products
+WORTH_THREADS = 1 << 20  # products
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,8 @@ def chunks(problem: Problem) -> tuple[int, int]:
     """Into how many chunks to cut k, and their length; what is left over is one chunk more."""
     k, tiles = problem.k, _tile_count(problem, 8, 2 * problem.lanes)
     count = 1
-    if k >= LONG and problem.results <= SMALL_RESULT:
+    both = problem.rows > 8 and problem.columns > 2 * problem.lanes  # operands are read again
+    if k >= LONG and problem.results <= SMALL_RESULT and both:
         count = k // CHUNK
     if tiles < MANY and problem.results * k >= WORTH_THREADS:
         count = max(count, min(-(-2 * MANY // tiles), k // SHORTEST_CHUNK))
@@ -229,8 +231,11 @@ def _tiles_cost(
     p: Problem, height: int, vectors: int, result: float, pack_left: bool, pack_right: bool
 ) -> float:
     width = vectors * p.lanes
-    left = 0.0 if pack_left or p.left.along == 1 else _line(p, p.left, 64)
-    right = _packed_line(p, width) if pack_right else _line(p, p.right, 64 * vectors)
+    left = 0.0 if pack_left or p.left.along == 1 else _line(p, p.left, 64, p.columns > width)
+    right = (
+        _packed_line(p, width) if pack_right
+        else _line(p, p.right, 64 * vectors, p.rows > height)
+    )  # fmt: skip
     total = 0.0
     for (m, r), (n, c) in combinations(_parts(p.rows, height), _parts(p.columns, width)):
         v = -(-c // p.lanes)
@@ -243,9 +248,14 @@ def _packed_line(p: Problem, width: int) -> float:
     return LINE if p.k * width * p.dtype.numpy.itemsize > NEAR else 0.0
 
 
-def _line(p: Problem, side: Side, read: int) -> float:
-    """What a line costs of an operand that lies in rows along k, ``read`` bytes of each wanted."""
+def _line(p: Problem, side: Side, read: int, again: bool) -> float:
+    """What a line costs of an operand in rows along k, of which ``read`` bytes each are wanted.
+
+    Where a line lies matters if it is read ``again``.
+    """
     stride = side.along * p.dtype.numpy.itemsize
+    if not again:
+        return LINE
     if stride % PAGE == 0 and stride and p.k > LATENCY:
         return ALIASED_LINE
     if p.k * read <= NEAR:
@@ -254,14 +264,27 @@ def _line(p: Problem, side: Side, read: int) -> float:
 
 
 def _dots_cost(p: Problem, height: int, result: float, target: Target) -> float:
-    far = p.columns * p.k * p.dtype.numpy.itemsize > NEAR
     total = 0.0
     for (m, r), (n, c) in combinations(_parts(p.rows, height), _parts(p.columns, p.lanes)):
-        parts = _parts(c, dot_group(r, p.lanes, target))
-        step = sum(s * max(r * g, r + g, LATENCY, far * STREAM * g) for s, g in parts)
-        step += far * LINE * c
+        step = _dots_step(p, r, c, target)
         total += m * n * (step * -(-p.k // p.lanes) + TILE + r * (result + MERGE * c))
     return _with_evenness(p, total, height, p.lanes)
+
+
+def _dots_step(p: Problem, rows: int, columns: int, target: Target) -> float:
+    """A vector of k for a tile: its multiplications, or the lines that they wait for."""
+    row = p.k * p.dtype.numpy.itemsize
+    groups = _parts(columns, dot_group(rows, p.lanes, target))
+    slots = sum(n * max(rows * g, rows + g, LATENCY) for n, g in groups)
+    left, right = (_farness(size * row) for size in (p.rows, p.columns))
+    kept = (rows + groups[0][1]) * row <= 2 * NEAR  # rows stay near for the next group
+    times = 1 if kept else sum(n for n, _ in groups)
+    return max(slots, STREAM * (columns * right + rows * left * times)) + LINE * columns * right
+
+
+def _farness(bytes: int) -> int:
+    """In which cache an operand is: the first (0), the second (1) or one behind (2)."""
+    return (bytes > NEAR) + (bytes > FAR)
 
 
 def _packing_cost(p: Problem, pack_left: bool, pack_right: bool) -> float:

@@ -267,7 +267,7 @@ class _Phase:
             return self._own_channels(sources, rows, columns, sums)
         weights, element = self.conv.weights, self.conv.x.stored
         vectors = range(0, len(sums[0]) * weights.vector, weights.vector)
-        unroll = k if k <= UNROLLED else 2 if len(sums) * len(vectors) > 12 else 4
+        unroll = k if k <= UNROLLED else 1
         return tile(
             self.code, rows, vectors, k, sources[0], self.conv.x.strides[1], sources[1],
             weights.lanes, initial=sums, element=element, lanes=weights.lanes, unroll=unroll,

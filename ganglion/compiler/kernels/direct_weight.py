@@ -317,7 +317,7 @@ class _Writer:
         """Sums along a line of pixels."""
         size, conv, lanes = len(sums) * len(sums[0]), self.conv, self.plan.gradient.lanes
         width = conv.axes[2].count
-        unroll = width if width * size <= 4 * most_sums(self.plan.target) else 1 + (size <= 12)
+        unroll = width if width * size <= 4 * most_sums(self.plan.target) else 1
         if conv.mixed:
             return summed(
                 self.code, width, sums,

@@ -26,7 +26,7 @@ from ganglion.compiler.text import (
     vector,
 )
 
-Taps = Callable[[Code, Reg, Index, Reg], None]  # (partial gradients, inner channel, out)
+Taps = Callable[[Code, Reg, Index, Reg, Reg], None]  # (partial gradients, channel, out, spare)
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ def finish(gradient: Gradient, taps: Taps, epilogue: Epilogue, key: str) -> Kern
             def block(k: Index, length: int) -> None:
                 def channel(j: Index) -> None:
                     out = code.at_index(scratch, code.mul(j, wide), element)
-                    taps(code, source, code.add(k, j), out)
+                    taps(code, source, code.add(k, j), out, rows)
 
                 code.loop(0, length, 1, (), channel)
                 _turn(code, scratch, rows, length * size, wide, lanes, element)
@@ -263,7 +263,7 @@ def direct_taps(gradient: Gradient) -> Taps:
     strides, element = gradient.partial.strides, gradient.partial.stored
     type = vector(element, gradient.lanes)
 
-    def taps(code: Code, source: Reg, channel: Index, out: Reg) -> None:
+    def taps(code: Code, source: Reg, channel: Index, out: Reg, spare: Reg) -> None:
         def tap(t: Index) -> None:
             row = code.dot((t, channel), (gradient.inner * gradient.lanes, gradient.lanes))
             value = chunk_sum(code, code.at_index(source, row, element), gradient.chunks,

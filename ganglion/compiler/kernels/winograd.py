@@ -352,10 +352,7 @@ class _Writer:
             a = code.at_index(values, place, "float")
             b = code.at_index(weights, code.dot((s, which), strides[:2]), "float")
             panel = range(0, -(-length // LANES) * strides[1], strides[1])
-            sums = tile(
-                code, range(0, count * step, step), panel, inner, a, 1, b, LANES,
-                unroll=2 if inner % 2 == 0 else 1,
-            )  # fmt: skip
+            sums = tile(code, range(0, count * step, step), panel, inner, a, 1, b, LANES)
             place = code.dot((s, m, c), (self.plane, wide, 1))
             out = code.at_index(products, place, "float")
             for r, line in enumerate(sums):

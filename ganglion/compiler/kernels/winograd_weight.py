@@ -192,13 +192,16 @@ def winograd_taps(gradient: Gradient) -> Taps:
     """The 9 weights' gradients of an input channel, for ``weights.finish``."""
     strides, step = gradient.partial.strides, gradient.inner * LANES
 
-    def taps(code: Code, source: Reg, channel: Index, out: Reg) -> None:
+    def taps(code: Code, source: Reg, channel: Index, out: Reg, spare: Reg) -> None:
         place = code.at_index(source, code.mul(channel, LANES), "float")
-        sums = [
-            chunk_sum(code, code.at_index(place, p * step, "float"), gradient.chunks, strides[0],
-                      VECTOR)
-            for p in range(PLANES)
-        ]  # fmt: skip
+
+        def plane(p: Index) -> None:
+            here = code.at_index(place, code.mul(p, step), "float")
+            value = chunk_sum(code, here, gradient.chunks, strides[0], VECTOR)
+            code.store(value, code.at_index(spare, code.mul(p, LANES), "float"))
+
+        code.loop(0, PLANES, 1, (), plane)
+        sums = [code.load(code.at_index(spare, p * LANES, "float"), VECTOR) for p in range(PLANES)]
         grid = [sums[i : i + PATCH] for i in range(0, PLANES, PATCH)]
         store_planes(code, both_ways(code, grid, products_to_weights), out, LANES)
 

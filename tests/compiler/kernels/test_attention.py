@@ -160,7 +160,7 @@ def test_bits_do_not_depend_on_threads_and_tiles(what, heads_, causal):
 
 
 @both
-@pytest.mark.parametrize("batch", [(0,), (2,)])
+@pytest.mark.parametrize("batch", [(0,), (2,), (5,)])
 def test_nothing_to_attend_from_gives_zeros(what, batch):
     case = Case(0, 5, batch=batch)
     for name, found in zip(what[2], case.run(what), strict=True):
