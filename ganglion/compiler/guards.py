@@ -6,8 +6,7 @@ A ``Place`` says where a value was found: an item of a dictionary or list, an at
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain
+from collections.abc import Callable, Iterator, Sequence
 from operator import is_
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -70,24 +69,6 @@ class Place(NamedTuple):
         return self.get, id(self.container), key
 
 
-class Places:
-    """A number of places, read all at once."""
-
-    def __init__(self, places: Iterable[Place]) -> None:
-        groups: dict[Get, list[Place]] = {}
-        for place in places:
-            groups.setdefault(place.get, []).append(place)
-        self.ordered = [place for group in groups.values() for place in group]
-        self._groups = [
-            (get, tuple([p.container for p in group]), tuple([p.key for p in group]))
-            for get, group in groups.items()
-        ]
-
-    def now(self) -> Iterator[Any]:
-        """What is there, in the order of ``ordered``; raises when something is gone."""
-        return chain.from_iterable([map(*group) for group in self._groups])
-
-
 class Broken(NamedTuple):
     """A place whose value has changed since the trace."""
 
@@ -109,24 +90,35 @@ class Guards:
     """Values that must be what they were."""
 
     def __init__(self, noted: Sequence[tuple[Place, Any]]) -> None:
-        wanted = {place.identity: value for place, value in noted}
-        self.places = Places(place for place, _ in noted)
-        self.wanted = [wanted[place.identity] for place in self.places.ordered]
+        groups: dict[Get, list[tuple[Place, Any]]] = {}
+        for place, value in noted:
+            groups.setdefault(place.get, []).append((place, value))
+        self._groups = [
+            (get, tuple([p.container for p, _ in group]), tuple([p.key for p, _ in group]))
+            for get, group in groups.items()
+        ]
+        self._wanted = [[value for _, value in group] for group in groups.values()]
+        self._places = [[place for place, _ in group] for group in groups.values()]
+
+    def __len__(self) -> int:
+        return sum(map(len, self._wanted))
 
     def hold(self) -> bool:
         """Whether all values are what they were."""
         try:
-            if all(map(is_, self.places.now(), self.wanted)):
-                return True
+            for group, wanted in zip(self._groups, self._wanted):  # noqa: B905 - quicker
+                if not all(map(is_, map(*group), wanted)):
+                    return next(self.broken(), None) is None
         except GONE:
             return False
-        return next(self.broken(), None) is None
+        return True
 
     def broken(self) -> Iterator[Broken]:
         """What has changed; numbers and strings that are equal but new objects are taken over."""
-        for i, place in enumerate(self.places.ordered):
-            old, new = self.wanted[i], place.now()
-            if same(old, new):
-                self.wanted[i] = new
-            else:
-                yield Broken(place, old, new)
+        for places, wanted in zip(self._places, self._wanted, strict=True):
+            for i, place in enumerate(places):
+                old, new = wanted[i], place.now()
+                if same(old, new):
+                    wanted[i] = new
+                else:
+                    yield Broken(place, old, new)

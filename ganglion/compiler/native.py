@@ -49,11 +49,13 @@ class Source:
     """A schedule as text: functions ``step0``, ``step1``, ... and the kernels they call.
 
     Kernels with equal keys are written once. ``places`` says where in the argument block the
-    addresses of each kind begin; ``size`` is the block's length.
+    addresses of each kind begin; ``size`` is the block's length. With ``stamps``, one more address
+    follows: there each thread writes the cycle counter before and after each kernel.
     """
 
-    def __init__(self, schedule: Schedule, target: Target) -> None:
-        self.schedule, self.target = schedule, target
+    def __init__(self, schedule: Schedule, target: Target, stamps: bool = False) -> None:
+        self.schedule, self.target, self.stamps = schedule, target, stamps
+        self.order = {launch: k for k, launch in enumerate(schedule.launches)}
         self.names: dict[Hashable, str] = {}
         self.kernels: list[Module] = []
         self.places, self.size = _places(schedule)
@@ -108,7 +110,19 @@ class Source:
         given.append(code.at_index(scratch, code.mul(thread, scratch_step(self.schedule)), "i8"))
         spelled = ", ".join(map(str, given))
         name = self._kernel(launch)
+        self._stamp(code, launch, 0)
         code.line(f"call void @{name}({spelled}, i64 {_name(low)}, i64 {_name(high)})")
+        self._stamp(code, launch, 1)
+
+    def _stamp(self, code: Code, launch: Launch, end: int) -> None:
+        if not self.stamps:
+            return
+        self.main.declare("llvm.readcyclecounter", "i64", "")
+        cycles = code.fresh("i64", "call i64 @llvm.readcyclecounter()")
+        arguments, thread = code.parameters[:2]
+        row = code.mul(thread, 2 * len(self.order))
+        place = code.add(row, 2 * self.order[launch] + end)
+        code.store(cycles, code.at_index(self._argument(code, arguments, self.size), place, "i64"))
 
     def _argument(self, code: Code, arguments: Reg, place: int) -> Reg:
         return code.load(code.at_index(arguments, place, "ptr"), "ptr")

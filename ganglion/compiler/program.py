@@ -151,7 +151,10 @@ class Delivery:
     def __init__(self, program: Program) -> None:
         self.program = program
         self.build = _builder(program.result)
-        self.silent = not (program.gradients or program.flags or program.stores)
+        spent = [g for g in program.gradients if g.spent and isinstance(g.owner, Held)]
+        self.spent = [g.owner.tensor for g in spent if isinstance(g.owner, Held)]
+        self.gradients = [g for g in program.gradients if g not in spent]
+        self.silent = not (self.gradients or program.flags or program.stores)
 
     def __call__(self, given: Sequence[Tensor], outputs: Sequence[Array]) -> Any:
         """The function's return value, from a call's tensor arguments and its output arrays."""
@@ -159,6 +162,8 @@ class Delivery:
         made = [_tensor(m, outputs) for m in program.made]
         if program.past is not None:
             program.past.attach(made, given, outputs)
+        for x in self.spent:
+            x._grad, x._spent = None, True
         if not self.silent:
             self._effects(made, given, outputs)
         return self.build(made, given)
@@ -172,10 +177,9 @@ class Delivery:
             given[index]._storage.advance()
         for tensor, wanted in program.flags:
             tensor._leaf = wanted
-        for gradient in program.gradients:
-            owner = gradient.owner
-            target = owner.tensor if type(owner) is Held else given[owner.index]  # type: ignore[union-attr]
+        for gradient in self.gradients:
             place = gradient.place
+            target = _fetch(gradient.owner, made, given)
             found = None if place is None else _fetch(place, made, given)
             if gradient.adds and target._grad is not None and found is not None:
                 ACCUMULATE(target._grad, found)

@@ -13,7 +13,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from operator import eq, getitem
+from operator import eq, getitem, length_hint
 from pathlib import Path
 from types import (
     BuiltinFunctionType,
@@ -182,7 +182,7 @@ class Reads:
             copied = dict(value) if isinstance(value, dict) else type(value)(value)
             self.note(Place(eq, value, copied, f"the contents of {name}"), True)
             return
-        self.note(Place(_length, value, None, f"the length of {name}"), len(value))
+        self.note(Place(length_hint, value, 0, f"the length of {name}"), len(value))
         if len(value) > _LARGE or isinstance(value, (set, frozenset)):
             return
         for key, part in zip(value if isinstance(value, dict) else range(len(value)), parts):
@@ -219,10 +219,6 @@ def _reference(holder: Any) -> Callable[[], Any]:
         return lambda found=weakref.ref(holder): found() is not None  # type: ignore[misc]
     except TypeError:
         return lambda: True
-
-
-def _length(container: Any, key: None) -> int:
-    return len(container)
 
 
 def _of(frame: FrameType) -> Uses | None:
@@ -274,5 +270,7 @@ def _of_class(value: Any, kind: type, key: str, name: str) -> Place | None:
     found = vars(kind)[key]
     if isinstance(found, MemberDescriptorType):
         return Place(getattr, value, key, name)
+    if kind.__module__.startswith("ganglion."):
+        return None
     data = plain(found) or isinstance(found, (Tensor, *_CONTAINERS))
     return Place(getattr, kind, key, name) if data else None

@@ -38,8 +38,12 @@ class Specialisation:
         self.leaves, self.structure, self.calls = tuple(leaves), structure, 0
         self.context = context()
         self.guards, self.numbers = tracer.reads.guards(), program.numbers
-        self._positions = [i for i, x in enumerate(leaves) if isinstance(x, TensorLeaf)]
-        self._all_tensors = len(self._positions) == len(leaves)
+        self._tensors = [
+            (i, x.kind, x.shape, x.dtype, x.requires_grad)
+            for i, x in enumerate(leaves)
+            if isinstance(x, TensorLeaf)
+        ]
+        self._others = [(i, x) for i, x in enumerate(leaves) if not isinstance(x, TensorLeaf)]
         self._slots, self._owners = program.slots, tuple(program.owners.items())
         self._graded = tuple(tracer.graded.values())
         self._flags = [(x._leaf, x._hooks, x._post_hooks) for x in self._graded]
@@ -61,10 +65,18 @@ class Specialisation:
     def fits(self, leaves: Leaves) -> bool:
         """Whether a call with these arguments may use the program."""
         foreign = self._foreign
-        for leaf, x in zip(self.leaves, leaves, strict=True):
-            if not leaf.fits(x):
+        for i, kind, shape, dtype, requires_grad in self._tensors:
+            x = leaves[i]
+            if type(x) is not kind or x._storage in foreign:
                 return False
-            if foreign and isinstance(x, Tensor) and x._storage in foreign:
+            data = x._data
+            if data.shape != shape or (data.dtype is not dtype and data.dtype != dtype):
+                return False
+            plain = x._edge is None and x._view is None
+            if (x._leaf if plain else x.requires_grad) != requires_grad:
+                return False
+        for i, leaf in self._others:
+            if not leaf.fits(leaves[i]):
                 return False
         if not self._still() or (self._stored and self._entangled(leaves)):
             return False
@@ -107,7 +119,8 @@ class Specialisation:
             if self._states[i] is not raw[i]
         ]
         tensors = self.program.states()
-        self._storages = [tensors[slot]._storage for slot in written]
+        storages = [tensors[slot]._storage for slot in written]
+        self._storages = [s for s in storages if s.version is not None]
         watched = range(len(raw)) if self._stored else written
         self._foreign = {tensors[slot]._storage for slot in watched}
         return True
@@ -117,7 +130,7 @@ class Specialisation:
         return overlapping([x._data for x in self._given(leaves)], self._stored)
 
     def _given(self, leaves: Leaves) -> Leaves:
-        return leaves if self._all_tensors else [leaves[i] for i in self._positions]
+        return [leaves[x[0]] for x in self._tensors] if self._others else leaves
 
     def prepare(self) -> None:
         """Get ready for the first call, the one that was traced."""
@@ -140,7 +153,7 @@ class Specialisation:
             if written:
                 np.copyto(source, state)
         for storage in self._storages:
-            storage.advance()
+            storage.version += 1  # type: ignore[operator]
         return self._delivery(given, outputs)
 
     # --- for people ---------------------------------------------------------------------------

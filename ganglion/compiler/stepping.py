@@ -8,7 +8,7 @@ step runs: our own optimizers make them at once, as zeros; of others the first c
 from __future__ import annotations
 
 from collections.abc import Iterator
-from operator import getitem
+from operator import getitem, length_hint
 from typing import Any
 
 import numpy as np
@@ -49,7 +49,7 @@ class Stepping:
         for key in ("param_groups", "state"):
             self._rely(own, key, f"{name}.{key}")
         groups = optimizer.param_groups
-        self.reads.note(Place(_length, groups, None, f"the groups of {name}"), len(groups))
+        self.reads.note(Place(length_hint, groups, 0, f"the groups of {name}"), len(groups))
         for group in groups:
             params = group["params"]
             for p in params:
@@ -70,7 +70,8 @@ class Stepping:
             return self.numbers.lift(place, value)
         self.reads.note(place, value)
         if key == "params":
-            self.reads.note(Place(_length, value, None, "the optimizer's parameters"), len(value))
+            name = "the optimizer's parameters"
+            self.reads.note(Place(length_hint, value, 0, name), len(value))
             for i, p in enumerate(value):
                 self.reads.note(Place(getitem, value, i, f"parameter {i}"), p)
         return value
@@ -99,7 +100,7 @@ class Stepping:
         slots = state.get(p)
         if slots is None:
             return
-        self._rely(state, p, f"{name}.state[...]", dict.get)
+        self._rely(state, p, f"{name}.state[...]")
         for key, value in slots.items():
             if key not in before and not _concrete(value):
                 self.starts = True
@@ -112,15 +113,11 @@ class Stepping:
             else:
                 self._rely(slots, key, f"{name}.state[...][{key!r}]")
 
-    def _rely(self, container: Any, key: Any, name: str, get: Any = getitem) -> None:
-        place = Place(get, container, key, name)
+    def _rely(self, container: Any, key: Any, name: str) -> None:
+        place = Place(getitem, container, key, name)
         if place.now() is not MISSING:
             self.reads.note(place, place.now())
 
 
 def _concrete(value: Any) -> bool:
     return isinstance(value, Tensor) and isinstance(value._data, np.ndarray)
-
-
-def _length(container: Any, key: None) -> int:
-    return len(container)

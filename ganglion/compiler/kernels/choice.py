@@ -35,6 +35,7 @@ COPY = 0.3  # an element brought into a panel
 TURN = 0.5  # an element brought into a panel across its run
 KERNEL = 2000.0  # one kernel more: a barrier, and bytes that cross cores
 THREADS = (1, 2, 4, 8)  # for which shares should be even
+VARIANT = 0.01  # more, for tiles of another size: code to be compiled
 SHARED = 16000.0  # if there is more work than this
 
 TALLEST, WIDEST = 16, 16  # rows and vectors of a tile
@@ -204,7 +205,8 @@ def _tile_sizes(p: Problem, target: Target) -> Iterator[tuple[int, int]]:
     compete = p.left.along == 1 and p.left.across * p.dtype.numpy.itemsize % PAGE == 0
     tallest = min(WAYS if compete else TALLEST, p.rows)
     for vectors in range(1, min(WIDEST, -(-p.columns // p.lanes), target.sums) + 1):
-        for height in range(1, min(tallest, target.sums // vectors) + 1):
+        fitting = (target.sums + target.sums // 3 - 1) // vectors - 1  # beside a row of B
+        for height in range(1, min(tallest, target.sums // vectors, max(1, fitting)) + 1):
             yield height, vectors
 
 
@@ -217,9 +219,10 @@ def _tile_count(p: Problem, height: int, width: int) -> int:
     return math.prod(p.batch) * -(-p.rows // height) * -(-p.columns // width)
 
 
-def _with_evenness(p: Problem, each: float, height: int, width: int) -> float:
-    """The cost of all batches, longer if the shares of several threads cannot be even."""
-    total = each * math.prod(p.batch)
+def _all(p: Problem, each: float, height: int, width: int) -> float:
+    """The cost of all batches, more if shares of several threads cannot be even."""
+    short = (p.rows % height > 0) + (p.columns % width > 0)
+    total = each * math.prod(p.batch) * (1 + VARIANT * short)
     if total < SHARED:
         return total
     tiles = _tile_count(p, height, width)
@@ -241,7 +244,7 @@ def _tiles_cost(
         v = -(-c // p.lanes)
         step = max(r * v, r + v, LATENCY) + left + right * v
         total += m * n * (step * p.k + TILE + result * r * v)
-    return _with_evenness(p, total, height, width)
+    return _all(p, total, height, width)
 
 
 def _packed_line(p: Problem, width: int) -> float:
@@ -268,7 +271,7 @@ def _dots_cost(p: Problem, height: int, result: float, target: Target) -> float:
     for (m, r), (n, c) in combinations(_parts(p.rows, height), _parts(p.columns, p.lanes)):
         step = _dots_step(p, r, c, target)
         total += m * n * (step * -(-p.k // p.lanes) + TILE + r * (result + MERGE * c))
-    return _with_evenness(p, total, height, p.lanes)
+    return _all(p, total, height, p.lanes)
 
 
 def _dots_step(p: Problem, rows: int, columns: int, target: Target) -> float:

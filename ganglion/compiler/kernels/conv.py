@@ -28,7 +28,6 @@ from ganglion.compiler.kernels.tile import AVX512, Target
 from ganglion.compiler.kernels.weights import (
     Weights,
     backward_weights,
-    direct_taps,
     finish,
     forward_weights,
     lanes_for,
@@ -187,8 +186,7 @@ def conv_weight(
     conv = WeightConvolution(x, g, sizes.window.kernel, axes, groups, mixed)
     partial = steps.temporary(conv.gradient.partial)
     steps.add(direct_weight(conv, target), source, gradient, partial)
-    last = finish(conv.gradient, direct_taps(conv.gradient), epilogue, "direct")
-    steps.add(last, partial, *steps.epilogue)
+    steps.add(finish(conv.gradient, None, epilogue), partial, *steps.epilogue)
     return steps.plan()
 
 
@@ -199,6 +197,5 @@ def _winograd_weight(steps: Steps, x: Layout, g: Layout, axes: Axes, target: Tar
     conv = WinogradWeight(x, g, axes)
     partial = steps.temporary(conv.gradient.partial)
     steps.add(winograd_weight(conv, target), source, gradient, partial)
-    last = finish(conv.gradient, winograd_taps(conv.gradient), steps.end, "winograd")
-    steps.add(last, partial, *steps.epilogue)
+    steps.add(finish(conv.gradient, winograd_taps, steps.end), partial, *steps.epilogue)
     return steps.plan()

@@ -69,12 +69,11 @@ class WeightConvolution:
         """The partial sums."""
         groups = 1 if self.mixed else self.groups
         channels, taps = self.g.shape[1] // groups, math.prod(self.kernel)
-        rows = taps * self.inner
-        images, size = self.x.shape[0], rows * self.g.shape[1]
+        images, size = self.x.shape[0], taps * self.inner * self.g.shape[1]
         most = min(TASKS, images, images * self.pixels // PIXELS, LARGEST // size)
         lanes = lanes_for(channels, self.g.stored)
         return Gradient(
-            self.g.dtype, max(1, most), groups, channels, self.inner, taps, rows, lanes
+            self.g.dtype, max(1, most), groups, channels, self.inner, taps, taps, lanes
         )
 
     @cached_property

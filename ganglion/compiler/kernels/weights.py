@@ -20,13 +20,12 @@ from ganglion.compiler.text import (
     Reg,
     const,
     consts,
-    element_of,
     first_lanes,
-    lanes_of,
     vector,
+    void,
 )
 
-Taps = Callable[[Code, Reg, Index, Reg, Reg], None]  # (partial gradients, channel, out, spare)
+Taps = Callable[[Code, Sequence[Reg]], list[Reg]] | None
 
 
 @dataclass(frozen=True)
@@ -156,10 +155,13 @@ def weight_lanes(code: Code, x: Reg, weights: Weights, count: int, element: str)
     return code.gather(places, first_lanes(count, weights.lanes), const(0, type))
 
 
+# --- gradients ------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True)
 class Gradient:
-    """Partial gradients (chunks, groups, vectors, rows, lanes) of weights (groups * channels,
-    inner * taps), lanes along channels."""
+    """Partial gradients (chunks, groups, vectors, planes * inner, lanes) of weights (groups *
+    channels, inner * taps): lanes along channels, ``planes`` numbers for the taps of a weight."""
 
     dtype: dt.dtype
     chunks: int
@@ -167,7 +169,7 @@ class Gradient:
     channels: int
     inner: int
     taps: int
-    rows: int
+    planes: int
     lanes: int
 
     @property
@@ -177,111 +179,139 @@ class Gradient:
 
     @property
     def partial(self) -> Layout:
-        shape = (self.chunks, self.groups, self.vectors, self.rows, self.lanes)
-        return packed(self.dtype, shape)
+        rows = self.planes * self.inner
+        return packed(self.dtype, (self.chunks, self.groups, self.vectors, rows, self.lanes))
+
+    @property
+    def type(self) -> str:
+        return vector(self.partial.stored, self.lanes)
 
 
-def finish(gradient: Gradient, taps: Taps, epilogue: Epilogue, key: str) -> Kernel:
+def finish(gradient: Gradient, taps: Taps, epilogue: Epilogue) -> Kernel:
     """The kernel that sums partial gradients and hands (OC, IC * taps) to the epilogue.
 
-    A task is a vector of output channels and as many inner channels.
+    ``taps(code, vectors)`` makes the taps from the planes of a weight; None where they are the
+    same. A task is a vector of output channels and as many inner channels.
     """
-    size, lanes, element = gradient.taps, gradient.lanes, gradient.partial.stored
-    type, wide = vector(element, lanes), lanes * size  # of a row of scratch
-    blocks = -(-gradient.inner // lanes)
+    lanes, blocks = gradient.lanes, -(-gradient.inner // gradient.lanes)
+    square = lanes * lanes * (gradient.planes + gradient.taps)
+    writer = _Finish(gradient, taps, epilogue)
 
     def emit(code: Code, pointers: Sequence[Reg], scratch: Reg, low: Reg, high: Reg) -> None:
-        rows = code.at_index(scratch, wide * lanes, element)  # columns first, then rows
-
         def task(i: Index) -> None:
             g, v, b = code.split(i, (gradient.groups, gradient.vectors, blocks))
-            first = code.dot((g, v), gradient.partial.strides[1:3])
-            source = code.at_index(pointers[0], first, element)
-            lane = code.mul(v, lanes)
-            valid = code.minimum(lanes, code.add(gradient.channels, code.mul(lane, -1)))
-
-            def block(k: Index, length: int) -> None:
-                def channel(j: Index) -> None:
-                    out = code.at_index(scratch, code.mul(j, wide), element)
-                    taps(code, source, code.add(k, j), out, rows)
-
-                code.loop(0, length, 1, (), channel)
-                _turn(code, scratch, rows, length * size, wide, lanes, element)
-                base = code.dot((g, lane), (gradient.channels, 1)), code.mul(k, size)
-                _rows(code, rows, base, valid, length * size, wide, type, pointers[1:], epilogue)
-
-            each_block(code, gradient.inner, lanes, block, (b, code.add(b, 1)))
+            each_block(code, gradient.inner, lanes, lambda k, length: writer.block(
+                code, pointers, scratch, (g, v, k), length
+            ), (b, code.add(b, 1)))  # fmt: skip
 
         code.loop(low, high, 1, (), task)
 
     operands = (gradient.partial, *epilogue.operands)
+    size = BYTES[gradient.partial.stored]
     return Kernel(
-        "conv_weight_sum", ("conv weight sum", key, gradient, epilogue.key), emit, operands,
+        "conv_weight_sum", ("conv weight sum", gradient, epilogue.key), emit, operands,
         (0, *(i + 1 for i in epilogue.reads)), tuple(i + 1 for i in epilogue.writes),
-        gradient.groups * gradient.vectors * blocks, 2 * wide * lanes * BYTES[element],
-        flops=gradient.partial.numel, bytes=gradient.partial.numel * BYTES[element],
+        gradient.groups * gradient.vectors * blocks, square * size,
+        flops=gradient.partial.numel, bytes=gradient.partial.numel * size,
     )  # fmt: skip
 
 
-def _turn(
-    code: Code, columns: Reg, rows: Reg, length: int, wide: int, lanes: int, element: str
-) -> None:
-    """Vectors of a channel each become ``lanes`` rows of channels."""
-    type = vector(element, lanes)
+@dataclass
+class _Finish:
+    """Sums (plane, channel), columns (channel, tap) of vectors, and rows of weights in scratch."""
 
-    def square(at: Index) -> None:
-        source = code.at_index(columns, code.mul(at, lanes), element)
-        loaded = [code.load(code.at_index(source, r * lanes, element), type) for r in range(lanes)]
-        target = code.at_index(rows, at, element)
+    gradient: Gradient
+    taps: Taps
+    epilogue: Epilogue
+
+    @property
+    def wide(self) -> int:
+        """Elements of a row."""
+        return self.gradient.lanes * self.gradient.taps
+
+    def block(
+        self, code: Code, pointers: Sequence[Reg], sums: Reg,
+        at: tuple[Index, Index, Index], length: int,
+    ) -> None:  # fmt: skip
+        """Some inner channels from ``at`` (group, vector, channel) on."""
+        gradient, (g, v, k) = self.gradient, at
+        lanes, element = gradient.lanes, gradient.partial.stored
+        columns = code.at_index(sums, gradient.planes * lanes * lanes, element)
+        place = code.dot((g, v, k), gradient.partial.strides[1:4])
+        self._sum(code, code.at_index(pointers[0], place, element), sums, length)
+        code.loop(0, length, 1, (), lambda j: self._column(code, sums, columns, j))
+        rows = sums  # no longer needed
+        code.loop(0, length * gradient.taps, lanes, (), lambda f: self._turn(code, columns, rows, f))
+        first = code.mul(v, lanes)
+        count = code.minimum(lanes, code.add(gradient.channels, code.mul(first, -1)))
+        base = code.dot((g, first), (gradient.channels, 1)), code.mul(k, gradient.taps)
+        code.loop(0, count, 1, (), lambda r: each_block(
+            code, length * gradient.taps, lanes, lambda f, columns: self._hand(
+                code, pointers[1:], rows, base, (r, f), columns
+            )
+        ))  # fmt: skip
+
+    def _sum(self, code: Code, source: Reg, sums: Reg, length: int) -> None:
+        """All chunks, in order."""
+        gradient, element = self.gradient, self.gradient.partial.stored
+        lanes, step, type = gradient.lanes, gradient.partial.strides[0], gradient.type
+
+        def one(p: Index, j: Index) -> None:
+            place = code.dot((p, j), (gradient.inner * lanes, lanes))
+            here = code.at_index(source, place, element)
+
+            def add(c: Index, total: Reg) -> list[Reg]:
+                chunk = code.load(code.at_index(here, code.mul(c, step), element), type)
+                return [code.fadd(total, chunk)]
+
+            total = const(0, type)
+            if gradient.chunks:
+                total = code.loop(1, gradient.chunks, 1, [code.load(here, type)], add)[0]
+            out = code.dot((p, j), (lanes * lanes, lanes))
+            code.store(total, code.at_index(sums, out, element))
+
+        code.loop(0, gradient.planes, 1, (), lambda p: void(
+            code.loop(0, length, 1, (), lambda j: one(p, j))
+        ))  # fmt: skip
+
+    def _column(self, code: Code, sums: Reg, columns: Reg, j: Index) -> None:
+        """The taps of an inner channel."""
+        gradient, element = self.gradient, self.gradient.partial.stored
+        lanes, step = gradient.lanes, gradient.lanes * gradient.lanes
+        source = code.at_index(sums, code.mul(j, lanes), element)
+        out = code.at_index(columns, code.mul(j, lanes * gradient.taps), element)
+
+        def plane(p: Index) -> Reg:
+            return code.load(code.at_index(source, code.mul(p, step), element), gradient.type)
+
+        if self.taps is not None:
+            for t, value in enumerate(self.taps(code, [plane(p) for p in range(gradient.planes)])):
+                code.store(value, code.at_index(out, t * lanes, element))
+            return
+        code.loop(0, gradient.taps, 1, (), lambda t: code.store(
+            plane(t), code.at_index(out, code.mul(t, lanes), element)
+        ))  # fmt: skip
+
+    def _turn(self, code: Code, columns: Reg, rows: Reg, f: Index) -> None:
+        """As many vectors as lanes, each of all channels, become rows of channels."""
+        lanes, element = self.gradient.lanes, self.gradient.partial.stored
+        source = code.at_index(columns, code.mul(f, lanes), element)
+        loaded = [
+            code.load(code.at_index(source, r * lanes, element), self.gradient.type)
+            for r in range(lanes)
+        ]
+        target = code.at_index(rows, f, element)
         for r, value in enumerate(transpose(code, loaded)):
-            code.store(value, code.at_index(target, r * wide, element))
+            code.store(value, code.at_index(target, r * self.wide, element))
 
-    code.loop(0, length, lanes, (), square)
-
-
-def _rows(
-    code: Code, rows: Reg, base: tuple[Index, Index], count: Index, length: int, wide: int,
-    type: str, pointers: Sequence[Reg], epilogue: Epilogue,
-) -> None:  # fmt: skip
-    """Hand rows of ``length`` to the epilogue."""
-    element, lanes = element_of(type), lanes_of(type)
-
-    def row(r: Index) -> None:
-        def part(f: Index, columns: int) -> None:
-            place = code.at_index(rows, code.dot((r, f), (wide, 1)), element)
-            value = code.load(place, type)
-            at = (code.add(base[0], r), code.add(base[1], f))
-            epilogue.emit(code, pointers, Tile(at, [(0, 0)], 1, columns, [[value]]))
-
-        each_block(code, length, lanes, part)
-
-    code.loop(0, count, 1, (), row)
-
-
-def direct_taps(gradient: Gradient) -> Taps:
-    """The sums over chunks of rows (tap, inner channel)."""
-    strides, element = gradient.partial.strides, gradient.partial.stored
-    type = vector(element, gradient.lanes)
-
-    def taps(code: Code, source: Reg, channel: Index, out: Reg, spare: Reg) -> None:
-        def tap(t: Index) -> None:
-            row = code.dot((t, channel), (gradient.inner * gradient.lanes, gradient.lanes))
-            value = chunk_sum(code, code.at_index(source, row, element), gradient.chunks,
-                              strides[0], type)  # fmt: skip
-            code.store(value, code.at_index(out, code.mul(t, gradient.lanes), element))
-
-        code.loop(0, gradient.taps, 1, (), tap)
-
-    return taps
-
-
-def chunk_sum(code: Code, source: Reg, chunks: int, step: int, type: str) -> Reg:
-    """The sum of vectors ``step`` apart, in order."""
-    element = element_of(type)
-
-    def add(c: Index, total: Reg) -> list[Reg]:
-        return [code.fadd(total, code.load(code.at_index(source, code.mul(c, step), element), type))]
-
-    if not chunks:
-        return const(0, type)
-    return code.loop(1, chunks, 1, [code.load(source, type)], add)[0]
+    def _hand(
+        self, code: Code, pointers: Sequence[Reg], rows: Reg, base: tuple[Index, Index],
+        at: tuple[Index, Index], columns: int,
+    ) -> None:  # fmt: skip
+        """A part of a row, to the epilogue."""
+        place = code.dot(at, (self.wide, 1))
+        value = code.load(
+            code.at_index(rows, place, self.gradient.partial.stored), self.gradient.type
+        )
+        index = (code.add(base[0], at[0]), code.add(base[1], at[1]))
+        self.epilogue.emit(code, pointers, Tile(index, [(0, 0)], 1, columns, [[value]]))

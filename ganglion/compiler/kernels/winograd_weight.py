@@ -16,7 +16,7 @@ from ganglion.compiler.kernel import Kernel, Layout
 from ganglion.compiler.kernels.axes import Axes, apart, each_block, share
 from ganglion.compiler.kernels.direct import most_sums, rectangle
 from ganglion.compiler.kernels.tile import Target, tile
-from ganglion.compiler.kernels.weights import Gradient, Taps, chunk_sum
+from ganglion.compiler.kernels.weights import Gradient
 from ganglion.compiler.kernels.winograd import (
     CACHE,
     PATCH,
@@ -29,7 +29,6 @@ from ganglion.compiler.kernels.winograd import (
     plane,
     products_to_weights,
     rounded,
-    store_planes,
 )
 from ganglion.compiler.text import LANES, Code, Index, Reg, const
 
@@ -58,12 +57,12 @@ class WinogradWeight:
 
     @cached_property
     def gradient(self) -> Gradient:
-        """The partial sums: rows are (plane, input channel)."""
+        """The partial sums: a plane for each product."""
         inner, outs = self.x.shape[1], self.g.shape[1]
         tiles, parts = self.tiles.rows * self.tiles.wide, math.prod(self.parts)
         wanted = max(tiles // MANY_TILES, min(4, tiles // FEW_TILES))
         chunks = max(1, min(wanted, -(-CHUNKS // parts), self.tiles.images))
-        return Gradient(self.x.dtype, chunks, 1, outs, inner, 9, PLANES * inner, LANES)
+        return Gradient(self.x.dtype, chunks, 1, outs, inner, 9, PLANES, LANES)
 
     @property
     def parts(self) -> tuple[int, int]:
@@ -188,21 +187,7 @@ class _Writer:
         ))  # fmt: skip
 
 
-def winograd_taps(gradient: Gradient) -> Taps:
-    """The 9 weights' gradients of an input channel, for ``weights.finish``."""
-    strides, step = gradient.partial.strides, gradient.inner * LANES
-
-    def taps(code: Code, source: Reg, channel: Index, out: Reg, spare: Reg) -> None:
-        place = code.at_index(source, code.mul(channel, LANES), "float")
-
-        def plane(p: Index) -> None:
-            here = code.at_index(place, code.mul(p, step), "float")
-            value = chunk_sum(code, here, gradient.chunks, strides[0], VECTOR)
-            code.store(value, code.at_index(spare, code.mul(p, LANES), "float"))
-
-        code.loop(0, PLANES, 1, (), plane)
-        sums = [code.load(code.at_index(spare, p * LANES, "float"), VECTOR) for p in range(PLANES)]
-        grid = [sums[i : i + PATCH] for i in range(0, PLANES, PATCH)]
-        store_planes(code, both_ways(code, grid, products_to_weights), out, LANES)
-
-    return taps
+def winograd_taps(code: Code, planes: Sequence[Reg]) -> list[Reg]:
+    """The 9 weights' gradients from those of 36 products."""
+    grid = [list(planes[i : i + PATCH]) for i in range(0, PLANES, PATCH)]
+    return [value for row in both_ways(code, grid, products_to_weights) for value in row]
