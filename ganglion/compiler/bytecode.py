@@ -47,6 +47,7 @@ class Uses:
     entry: tuple[Chain, ...]
     exit: tuple[Chain, ...]
     stores: tuple[Store, ...]
+    method: bool  # whether its first argument is called ``self``
 
 
 @lru_cache(maxsize=4096)
@@ -64,6 +65,7 @@ def uses(code: CodeType) -> Uses:
         tuple(dict.fromkeys(c for c in reader.chains if c.kind in own)),
         tuple(dict.fromkeys(Chain("local", c.name, c.steps) for c in local)),
         tuple(s for s in reader.stores if s.target.kind != "local" or s.target.name in arguments),
+        argument_names(code)[:1] == ("self",),
     )
 
 
@@ -88,6 +90,7 @@ class _Reader:
     open: Chain | None = None
     subscript: tuple[Any] | None = None  # a constant pushed after the open chain
     augmented: Chain | None = None  # the object of `object.name += ...`
+    adding: bool = False  # after the operator of `name += ...`
     line: int = 0
 
     def read(self, instruction: dis.Instruction) -> None:
@@ -110,9 +113,9 @@ class _Reader:
         elif self.subscript and (op == "BINARY_SUBSCR" or instruction.argrepr == "[]"):
             self._extend("item", self.subscript[0])
         else:
-            self._other(op, value)
+            self._other(op, value, instruction.argrepr)
 
-    def _other(self, op: str, value: Any) -> None:
+    def _other(self, op: str, value: Any, text: str) -> None:
         if op == "COPY" and self.open is not None:
             self.augmented = self.open
         elif op == "STORE_ATTR":
@@ -125,9 +128,11 @@ class _Reader:
         elif op == "STORE_DEREF" and value in self.code.co_freevars:
             self._store(Chain("free", value))
         self.close()
+        self.adding = op == "BINARY_OP" and text.endswith("=")
 
     def _fast(self, op: str, value: Any) -> None:
         names = value if isinstance(value, tuple) else (value,)
+        self.adding = False
         verbs = [word for word in op.split("_") if word in ("LOAD", "STORE")]
         for verb, name in zip(verbs, names, strict=True):  # two in LOAD_FAST_LOAD_FAST
             if verb == "LOAD":
@@ -151,6 +156,9 @@ class _Reader:
     def _store(self, target: Chain) -> None:
         self.stores.append(Store(target, self.line))
         self.augmented = None
+        if self.adding and target in self.chains:  # `n += 1` reads n for its own sake only
+            last = len(self.chains) - 1 - self.chains[::-1].index(target)
+            del self.chains[last]
 
     def close(self) -> None:
         """The open chain ends here."""

@@ -225,20 +225,20 @@ class Compiled:
     # --- reasons ------------------------------------------------------------------------------
 
     def _reason(self, leaves: Leaves, structure: Structure, called: Sequence[str]) -> str:
-        """What the newest trace of such arguments does not fit; floats that change are counted."""
+        """Why the nearest trace does not fit; floats that change are counted."""
         if not self.specialisations:
             return "first call"
         alike = [s for s in self.specialisations if s.structure == structure]
         if not alike:
             return "arguments of another number or nesting"
-        last = alike[0]
-        reason = next(last.misfits(leaves, called), "")
-        for broken in last.floats():
+        found = [(list(s.misfits(leaves, called)), s) for s in alike]
+        reasons, nearest = min(found, key=lambda pair: len(pair[0]))
+        for broken in nearest.floats():
             self._count(broken.place.identity, broken.place)
-        for leaf, x, name in zip(last.leaves, leaves, called, strict=True):
+        for leaf, x, name in zip(nearest.leaves, leaves, called, strict=True):
             if type(x) is float and isinstance(leaf, StaticLeaf) and not leaf.fits(x):
                 self._count(name, name)
-        return reason or "memory that is written has two names"
+        return ", ".join(reasons[:3]) or "memory that is written has two names"
 
     def _count(self, key: Any, place: Place | str) -> None:
         self._changes[key] += 1

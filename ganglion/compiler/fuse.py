@@ -13,14 +13,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ganglion.compiler.kernel import Layout
-from ganglion.compiler.lower import Call, Statement, Stored, Work, loads
+from ganglion.compiler.lower import Call, Statement, Stored, Work
 from ganglion.compiler.templates import finished
 from ganglion.ops import scalar as sc
 from ganglion.ops.scalar import Affine, Scalar, affine
 from ganglion.shapes import Shape
 
 SERIAL = 1 << 13  # elements that one thread may work on alone
-TINY = 64  # elements that are not worth a kernel
 NEIGHBOURS = 12  # groups that are looked at for one with the same loops
 ENOUGH_TASKS = 16
 
@@ -46,7 +45,7 @@ class Group:
     @property
     def makes(self) -> list[Stored]:
         """The values that the group computes."""
-        called = list(self.call.node.values) if self.call is not None else []
+        called = self.call.makes if self.call is not None else []
         return [*called, *(s.value for s in self.statements)]
 
     @property
@@ -124,7 +123,7 @@ class _Fusion:
     def _runs_along_results(self, s: Statement) -> bool:
         """Whether neighbours among the results read neighbouring elements."""
         last, votes = real(s.index)[-1], 0
-        for load in loads(s.expression):
+        for load in s.loads:
             place = place_of(load, self.layouts[load.args[0]])
             if place is not None:
                 votes += place.terms.get(last) == 1
@@ -142,14 +141,13 @@ class _Fusion:
         for group in reversed(self.groups[-NEIGHBOURS:]):
             if group in makers or group.call is not None:
                 continue
-            tiny = group.work + s.size <= TINY
-            if tiny or any(v in m.reads for m in group.statements for v in s.reads):
+            if any(v in m.reads for m in group.statements for v in s.reads):
                 yield group
 
     def _shared(self, group: Group, s: Statement, limit: Shape) -> tuple[Shape, bool] | None:
         """The outer loops if the statement joined, and whether the group stays flat; or None."""
         own = set(group.makes)
-        inside = [load for load in loads(s.expression) if load.args[0] in own]
+        inside = [load for load in s.loads if load.args[0] in own]
         if group.call is not None:
             fits = not s.reduction and inside and finished(group.call.node) is not None
             fits = fits and math.prod(s.shape) == group.call.node.values[0].meta.numel

@@ -15,6 +15,7 @@ from ganglion.compiler.lower import Call, Lowered, Statement, Stored, loads
 from ganglion.compiler.templates import template
 from ganglion.graph import Value
 from ganglion.ops import scalar as sc
+from ganglion.ops.movement import PERMUTE
 from ganglion.ops.scalar import Scalar
 
 
@@ -32,11 +33,14 @@ def choose_layouts(lowered: Lowered, results: set[Stored]) -> dict[Stored, Layou
             elif value not in fixed:
                 order = _wanted_order(lowered, value) if isinstance(work, Call) else None
                 found[value] = ordered(value, order)
+        for joined in work.joins if isinstance(work, Call) else ():
+            for k, part in enumerate(joined.parts):
+                found[part] = joined.window(k, found[joined.value])
     return found
 
 
 def _made(work: Statement | Call) -> Iterable[Stored]:
-    return [work.value] if isinstance(work, Statement) else work.node.values
+    return [work.value] if isinstance(work, Statement) else work.makes
 
 
 def channels_last(value: Stored) -> Layout:
@@ -111,9 +115,9 @@ def _wanted_order(lowered: Lowered, value: Stored) -> tuple[int, ...] | None:
     orders = {
         tuple(node.kwargs["dims"])
         for node in readers
-        if node.op_name == "permute" and node.inputs[0] == value
+        if node.op_name == PERMUTE.name and node.inputs[0] == value
     }
-    others = [n for n in readers if n.op_name != "permute" and value in n.inputs]
+    others = [n for n in readers if n.op_name != PERMUTE.name and value in n.inputs]
     return orders.pop() if len(orders) == 1 and not others else None
 
 

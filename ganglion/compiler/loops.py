@@ -407,7 +407,8 @@ def hoist(
     if free[e] <= available:
         emitter.value(e)
         return
-    for a in e.args:
+    always = (e.args[0], e.args[2]) if e.op in ("rarely", "guarded") else e.args
+    for a in always:
         if isinstance(a, Scalar) and not (e.op == "load" and a.dtype is sc.INDEX):
             hoist(emitter, a, free, available)
 

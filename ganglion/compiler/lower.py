@@ -9,15 +9,18 @@ host. Views cost nothing: they are index arithmetic in the reader's expression.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import ganglion.dtypes as dt
-from ganglion.compiler.templates import template
+from ganglion.compiler.kernel import Layout
+from ganglion.compiler.templates import finished, template
 from ganglion.errors import TraceError
 from ganglion.graph import Graph, Node, Value, content
 from ganglion.ops import scalar as sc
+from ganglion.ops.join import CAT, STACK
 from ganglion.ops.record import OPS, Op
 from ganglion.ops.scalar import Scalar
 from ganglion.shapes import Meta, Shape
@@ -57,11 +60,11 @@ class Statement:
     value: Stored
     index: tuple[Scalar, ...]
     expression: Scalar
-    reads: dict[Stored, None] = field(default_factory=dict)
 
-    @property
-    def shape(self) -> Shape:
-        return self.value.shape
+    def __post_init__(self) -> None:
+        self.shape = self.value.shape
+        self.loads = list(loads(self.expression))
+        self.reads: dict[Stored, None] = dict.fromkeys(load.args[0] for load in self.loads)
 
     @property
     def reduction(self) -> bool:
@@ -79,13 +82,40 @@ class Statement:
         return math.prod(self.shape) * math.prod(i.args[1] for i in self.bound)
 
 
+@dataclass(frozen=True)
+class Joined:
+    """A stack or concatenation whose parts are written side by side by the call that makes them."""
+
+    value: Value
+    parts: tuple[Value, ...]
+    dim: int
+
+    def window(self, k: int, whole: Layout) -> Layout:
+        """Where part ``k`` lies in the layout of the whole."""
+        part = self.parts[k]
+        strides = list(whole.strides)
+        if len(part.shape) < len(whole.shape):
+            start = k
+            del strides[self.dim]
+        else:
+            start = sum(p.shape[self.dim] for p in self.parts[:k])
+        offset = whole.offset + start * whole.strides[self.dim]
+        return Layout(part.dtype, part.shape, tuple(strides), offset, whole.elements)
+
+
 @dataclass(eq=False)
 class Call:
-    """A node that a template or the host computes; ``operands`` are stored or views of such."""
+    """A node that a template or the host computes; its operands are stored or views of such."""
 
     node: Node
     host: bool
     reads: dict[Stored, None] = field(default_factory=dict)
+    joins: list[Joined] = field(default_factory=list)
+
+    @property
+    def makes(self) -> list[Value]:
+        """The values it stores."""
+        return [*self.node.values, *(j.value for j in self.joins)]
 
 
 Work = Statement | Call
@@ -125,34 +155,39 @@ def loads(e: Scalar) -> Iterator[Scalar]:
 
 def nodes(e: Scalar) -> Iterator[Scalar]:
     """Every expression inside one, itself included, once."""
-    seen: set[Scalar] = set()
+    seen = {e}
     waiting = [e]
     while waiting:
         x = waiting.pop()
-        if x in seen:
-            continue
-        seen.add(x)
         yield x
-        args = x.args[2:] if x.op == "reduce" else x.args
-        waiting += [a for a in args if isinstance(a, Scalar)]
+        for a in x.args:
+            if type(a) is Scalar and a not in seen:
+                seen.add(a)
+                waiting.append(a)
+
+
+_INDEX_ARITHMETIC = frozenset({"add", "sub", "mul", "quotient", "remainder"})
 
 
 def replaced(e: Scalar, known: dict[Scalar, Scalar]) -> Scalar:
-    """The expression with parts of it replaced."""
+    """The expression with parts of it replaced; ``known`` collects what became of each part."""
     found = known.get(e)
     if found is not None:
         return found
-    if e.op in ("const", "index"):
+    op, old = e.op, e.args
+    if op in ("const", "index"):
         return e
-    args = tuple(replaced(a, known) if isinstance(a, Scalar) else a for a in e.args)
-    if e.op == "reduce":
-        args = (e.args[0], tuple(known.get(i, i) for i in e.args[1]), args[2])
-    if all(a is b for a, b in zip(args, e.args, strict=True)):
-        found = e
-    elif e.dtype is sc.INDEX and e.op in ("add", "sub", "mul", "quotient", "remainder"):
-        found = sc.binary(e.op, *args)
+    if op == "reduce":
+        bound = tuple([known.get(i, i) for i in old[1]])
+        found = Scalar(op, (old[0], bound, replaced(old[2], known)), e.dtype)
     else:
-        found = Scalar(e.op, args, e.dtype)
+        args = [replaced(a, known) if type(a) is Scalar else a for a in old]
+        if all(map(operator.is_, args, old)):
+            found = e
+        elif e.dtype is sc.INDEX and op in _INDEX_ARITHMETIC:
+            found = sc.binary(op, *args)
+        else:
+            found = Scalar(op, tuple(args), e.dtype)
     known[e] = found
     return found
 
@@ -164,6 +199,7 @@ class _Lowering:
         self.results = set(graph.results)
         self.sources: dict[Value, Source] = {}
         self.costs: dict[Value, int] = {}
+        self.own: dict[Any, tuple[int, bool]] = {}
         self.work: list[Work] = []
         self.parts = 0
 
@@ -203,7 +239,9 @@ class _Lowering:
 
     def _op(self, node: Node) -> None:
         op = OPS[node.op_name]
-        if template(node) is not None:
+        if self._joins(node):
+            self._store(node.values[0])
+        elif template(node) is not None:
             self._call(node, host=False)
         elif op.runs == "host":
             self._call(node, host=True)
@@ -224,6 +262,23 @@ class _Lowering:
         for value in node.values:
             self._store(value)
 
+    def _joins(self, node: Node) -> bool:
+        """Whether a node only puts side by side what one call makes for it alone."""
+        if node.op_name not in (STACK.name, CAT.name):
+            return False
+        parts = [v for v in node.inputs if v is not None]
+        calls = [w for w in self.work if isinstance(w, Call) and w.node is parts[0].node]
+        if not calls or calls[0].host or finished(parts[0].node) is not None:
+            return False
+        own = all(v.node is parts[0].node and v not in self.results for v in parts)
+        alone = [n for n in self.users[parts[0].node] if any(v in n.inputs for v in parts)]
+        if not own or len(set(parts)) < len(parts) or set(alone) != {node}:
+            return False
+        if node.values[0] in self.results:
+            return False
+        calls[0].joins.append(Joined(node.values[0], tuple(parts), node.kwargs["dim"]))
+        return True
+
     def _materialise(self, value: Value, whole: bool) -> None:
         """Make sure that a value can be read as a buffer with strides, or as one of its own."""
         if value.node.op_name == "const" and self.sources[value].shape == ():
@@ -231,37 +286,24 @@ class _Lowering:
             self._statement(value, body)
             self._store(value)
             return
-        found = self.sources[value](*sc.indexes(value.shape))
-        plain = found.op == "load" and all(sc.affine(i) is not None for i in found.args[1:])
-        if not plain or (whole and found.args[0] != value):
+        index = sc.indexes(value.shape)
+        found = self.sources[value](*index)
+        place = None
+        if found.op == "load":
+            place = sc.affine(sc.flat(found.args[1:], found.args[0].shape))
+        if (
+            place is None
+            or not set(place.terms) <= set(index)
+            or (whole and found.args[0] != value)
+        ):
             self._statement(value, self.sources[value].body)
             self._store(value)
 
     # --- values as expressions ----------------------------------------------------------------
 
     def _body(self, node: Node, op: Op, value: Value) -> Body:
-        params = node.kwargs
         sources = [None if x is None else self._operand(x, node) for x in node.inputs]
-        narrow = op.in_float32 and any(
-            s is not None and s.dtype in dt.HALVES for s in sources
-        )
-        if narrow:
-            sources = [None if s is None else _widened(s) for s in sources]
-        rule = op.scalar
-
-        def body(index: Sequence[Scalar]) -> Scalar:
-            if rule is not None:
-                operands = [None if s is None else _broadcast(s, index) for s in sources]
-                found = rule(*operands, **params)
-            else:
-                found = op.element(tuple(index), *sources, **params)  # type: ignore[misc]
-            if isinstance(found, tuple):
-                found = found[value.index]
-            if found.dtype is not value.dtype and (narrow or value.dtype in dt.HALVES):
-                found = sc.cast(found, value.dtype)
-            return found  # type: ignore[no-any-return]
-
-        return body
+        return _body_of(op, node, sources, value)
 
     def _operand(self, x: Value, node: Node) -> Source:
         """An input; a Python number takes the dtype in which the op computes."""
@@ -284,13 +326,28 @@ class _Lowering:
 
     def _define(self, value: Value, body: Body) -> None:
         """Store the value, or leave it to its readers to write its expression into theirs."""
-        expression = body(sc.indexes(value.shape))
         self.sources[value] = Source(value.shape, value.dtype, body)
-        self.costs[value] = cost = sum(1 for e in nodes(expression) if _is_work(e))
-        reduces = any(e.op == "reduce" for e in nodes(expression))
+        own, reduces = self._own_cost(value.node)
+        cost = own + sum(self.costs[v] for v in value.node.operands)
+        self.costs[value] = cost
         if reduces or value in self.results or self._is_shared(value, cost):
             self._statement(value, body)
             self._store(value)
+
+    def _own_cost(self, node: Node) -> tuple[int, bool]:
+        """Instructions that the node alone adds to an expression, and whether it reduces."""
+        metas = tuple(None if v is None else (len(v.shape), v.dtype) for v in node.inputs)
+        key = (node.op_name, node.spelling, metas)
+        if key not in self.own:
+            op = OPS[node.op_name]
+            apart = [
+                None if v is None else _stand_in(v, self._operand(v, node)) for v in node.inputs
+            ]
+            body = _body_of(op, node, apart, node.values[0])
+            found = list(nodes(body(sc.indexes(node.outputs[0].shape))))
+            work = sum(1 for e in found if _is_work(e))
+            self.own[key] = work, any(e.op == "reduce" for e in found)
+        return self.own[key]
 
     def _is_shared(self, value: Value, cost: int) -> bool:
         if cost > LARGEST:
@@ -330,8 +387,7 @@ class _Lowering:
         self._append(value, index, expression)
 
     def _append(self, value: Stored, index: tuple[Scalar, ...], expression: Scalar) -> None:
-        reads = dict.fromkeys(load.args[0] for load in loads(expression))
-        self.work.append(Statement(value, index, expression, reads))
+        self.work.append(Statement(value, index, expression))
 
     def _new_part(self, value: Stored, meta: Meta) -> Part:
         self.parts += 1
@@ -379,6 +435,37 @@ def _parts(value: Stored, expression: Scalar) -> int:
     return max(p for p in range(1, MOST_PARTS + 1) if first % p == 0)
 
 
+def _body_of(op: Op, node: Node, sources: Sequence[Source | None], value: Value) -> Body:
+    """A value as a function from its index, by the rule of its op."""
+    params, rule = node.kwargs, op.scalar
+    narrow = op.in_float32 and any(s is not None and s.dtype in dt.HALVES for s in sources)
+    if narrow:
+        sources = [None if s is None else _widened(s) for s in sources]
+
+    def body(index: Sequence[Scalar]) -> Scalar:
+        if rule is not None:
+            operands = [None if s is None else _broadcast(s, index) for s in sources]
+            found = rule(*operands, **params)
+        else:
+            found = op.element(tuple(index), *sources, **params)  # type: ignore[misc]
+        if isinstance(found, tuple):
+            found = found[value.index]
+        if found.dtype is not value.dtype and (narrow or value.dtype in dt.HALVES):
+            found = sc.cast(found, value.dtype)
+        return found  # type: ignore[no-any-return]
+
+    return body
+
+
+def _stand_in(value: Value, source: Source) -> Source:
+    """A source that costs nothing, to count what its reader adds."""
+    if _is_number(value):
+        return source
+    return Source(
+        source.shape, source.dtype, lambda index: Scalar("load", (value, *index), source.dtype)
+    )
+
+
 def _is_number(x: Value) -> bool:
     """Whether a value stands for a Python number, which does not decide any dtype."""
     if x.node.op_name == "number":
@@ -401,9 +488,7 @@ def _widened(source: Source) -> Source:
     """A half-width source as float32, in which its op computes."""
     if source.dtype not in dt.HALVES:
         return source
-    return Source(
-        source.shape, dt.float32, lambda index: sc.cast(source.body(index), dt.float32)
-    )
+    return Source(source.shape, dt.float32, lambda index: sc.cast(source.body(index), dt.float32))
 
 
 def refuse(node: Node, graph: Graph, why: str) -> TraceError:

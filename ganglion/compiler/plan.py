@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from ganglion.compiler.fuse import Group, fuse, same_element
-from ganglion.compiler.kernel import Epilogue, Kernel, Layout, Tile
+from ganglion.compiler.fuse import Group, fuse, place_of, same_element
+from ganglion.compiler.kernel import Epilogue, Kernel, Layout, Tile, packed
 from ganglion.compiler.layout import choose_layouts
 from ganglion.compiler.loops import Memory, Spelling, free_indexes, hoist, nest_kernel
 from ganglion.compiler.lower import Call, Lowered, Part, Statement, Stored, loads, lower, replaced
@@ -26,7 +26,7 @@ from ganglion.compiler.templates import template
 from ganglion.compiler.text import Code, Reg, first_lanes
 from ganglion.graph import Graph, Node, Value, content
 from ganglion.ops import scalar as sc
-from ganglion.ops.scalar import Scalar, affine
+from ganglion.ops.scalar import Scalar
 from ganglion.shapes import Meta
 
 ALIGN = 64  # bytes; buffers start at a cache line
@@ -103,9 +103,14 @@ class _Planner:
         self.buffers: dict[Stored, Buffer] = {}
         self.constants: list[Array] = []
         self.launches: list[Launch] = []
+        self.copies: dict[Value, Part] = {}
+        self.readers: dict[Stored, list[Group]] = {}
 
     def run(self) -> Schedule:
         self._leaves()
+        for group in self.groups:
+            for value in group.reads:
+                self.readers.setdefault(value, []).append(group)
         self._results()
         for group in self._ordered():
             self._launch(group)
@@ -134,8 +139,7 @@ class _Planner:
         part = Part(value, -1 - len(self.results), value.meta)
         index = sc.indexes(value.shape)
         expression = self.lowered.sources[value](*index)
-        reads = dict.fromkeys(load.args[0] for load in loads(expression))
-        self.lowered.work.append(Statement(part, index, expression, reads))
+        self.lowered.work.append(Statement(part, index, expression))
         return part
 
     # --- memory -------------------------------------------------------------------------------
@@ -171,8 +175,7 @@ class _Planner:
 
     def _may_overwrite(self, group: Group, value: Stored, old: Value) -> bool:
         bit = 1 << group.number
-        readers = [g for g in self.groups if g is not group and old in g.reads]
-        if any(g.before & bit for g in readers):
+        if any(g.before & bit for g in self.readers.get(old, ()) if g is not group):
             return False
         if group.call is not None and old in group.call.reads:
             return False
@@ -180,14 +183,14 @@ class _Planner:
         return all(
             same_element(load, s) and number[s.value] <= number[value]
             for s in group.statements
-            for load in loads(s.expression)
+            for load in s.loads
             if load.args[0] == old
         )
 
     def _after_readers(self, group: Group, old: Value) -> None:
         bit = 1 << group.number
-        for reader in self.groups:
-            if reader is not group and old in reader.reads:
+        for reader in self.readers.get(old, ()):
+            if reader is not group:
                 group.before |= reader.before | 1 << reader.number
         for other in self.groups:
             if other.before & bit:
@@ -198,12 +201,13 @@ class _Planner:
         part = Part(old, -1000 - len(self.groups), Meta(value.shape, value.dtype))
         index = sc.indexes(value.shape)
         load = Scalar("load", (value, *index), value.dtype)
-        statement = Statement(part, index, load, {value: None})
+        statement = Statement(part, index, load)
         everything = (1 << len(self.groups)) - 1
         sizes = tuple(i.args[1] for i in index if i.op == "index")
         group = Group(len(self.groups), None, [statement], sizes, before=everything)
         self.layouts[part] = self.layouts[value]
         self.groups.append(group)
+        self.readers.setdefault(value, []).append(group)
         return group
 
     def _ordered(self) -> Iterator[Group]:
@@ -217,10 +221,12 @@ class _Planner:
     # --- kernels ------------------------------------------------------------------------------
 
     def _launch(self, group: Group) -> None:
-        outside = {v for g in self.groups if g is not group for v in g.reads}
         for value in group.makes:
-            if value in outside and value not in self.buffers:
-                self.buffers[value] = self._temporary(self.layouts[value], str(len(self.buffers)))
+            if value in self.readers:
+                self._home(value)
+        for joined in group.call.joins if group.call is not None else ():
+            whole = self._home(joined.value)
+            self.buffers.update(dict.fromkeys(joined.parts, whole))
         if group.call is None:
             self._nest(group)
         elif group.call.host:
@@ -236,8 +242,8 @@ class _Planner:
             group.statements = [s for s in group.statements if s.size]
             if not group.statements:
                 return
-        stored = {v: self.layouts[v] for v in self.buffers if v in self.layouts}
-        nest = arrange(group, stored)
+        near = {v for s in group.statements for v in (*s.reads, s.value) if v in self.buffers}
+        nest = arrange(group, {v: self.layouts[v] for v in near})
         memory = self._memory(nest)
         kernel = nest_kernel(nest, memory, _name(group))
         order = sorted(memory.operands, key=memory.operands.__getitem__)
@@ -251,7 +257,7 @@ class _Planner:
             for value in (*(load.args[0] for load in loads(step.expression)), step.value):
                 if value in self.buffers:
                     operands.setdefault(value, len(operands))
-                    layouts[value] = self.buffers[value].layout
+                    layouts[value] = self.layouts[value]
         scratch: dict[Stored, int] = {}
         size = 0
         for value in self._in_scratch(nest, made):
@@ -287,39 +293,50 @@ class _Planner:
             steps = found.finish(call.node, layouts, epilogue)
         else:
             assert found.store is not None
-            targets = [self._target(v) for v in call.node.values]
+            targets = [self._home(v) for v in call.node.values]
             given = [None if o is None else o[0] for o in operands]
-            steps = found.store(call.node, given, [b.layout for b in targets])
+            steps = found.store(call.node, given, [self.layouts[v] for v in call.node.values])
         temporaries = [self._temporary(t, f"{len(self.launches)}.{k}")
                        for k, t in enumerate(steps.temporaries)]  # fmt: skip
         every = [*sources, *targets, *temporaries]
         for kernel, numbers in steps.steps:
             self._add(kernel, [every[n] for n in numbers])
 
-    def _target(self, value: Value) -> Buffer:
+    def _home(self, value: Stored) -> Buffer:
+        """The buffer of a value, found for it now if it has none."""
         if value not in self.buffers:
             self.buffers[value] = self._temporary(self.layouts[value], str(len(self.buffers)))
         return self.buffers[value]
 
     def _operand(self, value: Value) -> tuple[Layout, Buffer]:
-        """A value as a buffer with strides: views are read through their base."""
+        """A value as a buffer with strides: views are read through their base, or copied."""
         index = sc.indexes(value.shape)
         load = self.lowered.sources[value](*index)
-        buffer = self.buffers[load.args[0]]
-        base = buffer.layout
-        offset, strides = base.offset, [0] * len(index)
-        for i, stride in zip(load.args[1:], base.strides, strict=True):
-            place = affine(i)
-            assert place is not None
-            offset += place.constant * stride
-            for k, own in enumerate(index):
-                strides[k] += stride * place.terms.get(own, 0) if own.op == "index" else 0
+        base = self.layouts[load.args[0]]
+        place = place_of(load, base)
+        if place is None or not set(place.terms) <= set(index):
+            return self._copied(value, index, load)
+        strides = [place.terms.get(i, 0) for i in index]
         for k in reversed(range(len(index))):  # where there is one element, any stride will do
             if value.shape[k] == 1:
                 last = k + 1 == len(index)
                 strides[k] = 1 if last else strides[k + 1] * value.shape[k + 1]
-        layout = Layout(base.dtype, value.shape, tuple(strides), offset, base.elements)
-        return layout, buffer
+        layout = Layout(base.dtype, value.shape, tuple(strides), place.constant, base.elements)
+        return layout, self.buffers[load.args[0]]
+
+    def _copied(
+        self, value: Value, index: tuple[Scalar, ...], load: Scalar
+    ) -> tuple[Layout, Buffer]:
+        """A row-major copy, for a view that strides cannot express."""
+        if value not in self.copies:
+            part = Part(value, -2000 - len(self.copies), value.meta)
+            self.copies[value] = part
+            self.layouts[part] = packed(value.dtype, value.shape)
+            self._home(part)
+            statement = Statement(part, index, load)
+            self._nest(Group(-1, None, [statement]))
+        part = self.copies[value]
+        return self.layouts[part], self.buffers[part]
 
     def _epilogue(self, group: Group, shape: tuple[int, ...]) -> tuple[Epilogue, list[Buffer]]:
         call = group.call
@@ -339,20 +356,20 @@ class _Planner:
             for value in (*(load.args[0] for load in loads(step.expression)), step.value):
                 if value in self.buffers:
                     operands.setdefault(value, len(operands))
-        buffers = [self.buffers[v] for v in operands]
+        layouts = tuple(self.layouts[v] for v in operands)
         written = {step.value for step in steps}
         epilogue = Epilogue(
-            ("epilogue", _spelling(operands, index, steps), tuple(b.layout for b in buffers)),
-            tuple(b.layout for b in buffers),
+            ("epilogue", _spelling(operands, index, steps), layouts),
+            layouts,
             tuple(k for v, k in operands.items() if v not in written),
             tuple(k for v, k in operands.items() if v in written),
-            _finisher(index, steps, {v: (k, b.layout) for (v, k), b in zip(operands.items(), buffers, strict=True)}),
+            _finisher(index, steps, {v: (k, self.layouts[v]) for v, k in operands.items()}),
         )
-        return epilogue, buffers
+        return epilogue, [self.buffers[v] for v in operands]
 
     def _host(self, call: Call) -> None:
         reads = [self._operand(v)[1] for v in call.node.operands]
-        writes = [self._target(v) for v in call.node.values]
+        writes = [self._home(v) for v in call.node.values]
         self.launches.append(
             Launch(None, (*reads, *writes), tuple(reads), tuple(writes), host=call.node)
         )
@@ -498,17 +515,21 @@ def _arena(launches: list[Launch]) -> int:
                 found[buffer] = None
                 buffer.first = launch.phase if buffer.first < 0 else buffer.first
                 buffer.last = launch.phase
-    placed: list[Buffer] = []
+    placed: dict[int, list[Buffer]] = {}  # by phase
+    top = 0
     for buffer in sorted(found, key=lambda b: -b.nbytes):
-        near = [b for b in placed if b.first <= buffer.last and buffer.first <= b.last]
+        times = range(buffer.first, buffer.last + 1)
+        near = {other for t in times for other in placed.get(t, ())}
         offset = 0
         for other in sorted(near, key=lambda b: b.offset):
             if offset + buffer.nbytes <= other.offset:
                 break
             offset = max(offset, _aligned(other.offset + other.nbytes))
         buffer.offset = offset
-        placed.append(buffer)
-    return max((_aligned(b.offset + b.nbytes) for b in placed), default=0)
+        top = max(top, _aligned(offset + buffer.nbytes))
+        for t in times:
+            placed.setdefault(t, []).append(buffer)
+    return top
 
 
 def _aligned(n: int) -> int:

@@ -62,9 +62,8 @@ class Pool:
         self.open = True
 
         dispatch = (c_int32, *[c_void_p] * 5)  # ctypes converts these fastest, numbers too
-        self.released = self._function("dispatch", *dispatch)
+        self.released = self._function("dispatch_gated", *dispatch)
         self.holding = ctypes.PYFUNCTYPE(*dispatch)(self.library.address("dispatch"))
-        self._claim = self._function("claim", c_int32, c_void_p)
         self._post = self._function("post", None, c_void_p, c_int32, c_void_p)
         self._worker = self._function("worker", None, c_void_p, c_int64)
         self._pauses = self._function("pauses", c_int64, c_int64)
@@ -134,34 +133,42 @@ class Pool:
         self.control.idle = 0
 
     def hold(self, seconds: float = float("inf")) -> bool:
-        """Wait until no team is at work, and let none form; False if that takes too long."""
-        self.control.held = 1
+        """Wait until nothing runs, and let nothing start; False if that takes too long.
+
+        A run that holds the GIL is over when this code runs.
+        """
+        self._gate(-1)
         end = time.monotonic() + seconds
         try:
-            while not self._claim(self.address):
+            while self.control.running:
                 if time.monotonic() > end:
+                    self.release()
                     return False
                 time.sleep(1e-4)
         except BaseException:
-            self.control.held = 0
+            self.release()
             raise
         return True
 
     def release(self) -> None:
-        """Let teams form again."""
-        self.control.claimed = self.control.held = 0
+        """Let runs start again."""
+        self._gate(0)
+
+    def _gate(self, number: int) -> None:
+        self._post(self.address + team.Control.gate.offset, number, self.address)
 
     def close(self, seconds: float = EXIT_SECONDS) -> None:
         """End the workers; what runs later, such as another exit handler, runs alone."""
         self.open = False
         if not self.hold(seconds):
             return
-        for box in self.boxes[1 : self.size]:
+        threads, self.size = self.size, 1
+        for box in self.boxes[1:threads]:
             box.function = None
             self._post(ctypes.addressof(box), box.ticket[0] + 1, self.address)
         for worker in self.workers:
             worker.join()
-        self.size = 1
+        self.release()
 
 
 @cache

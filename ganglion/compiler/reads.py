@@ -35,6 +35,7 @@ from ganglion.tensor import Tensor
 
 _CODE: Final = (FunctionType, BuiltinFunctionType, MethodType, ModuleType, type)
 _CONTAINERS: Final = (list, dict, tuple, set, frozenset)
+_STORING: Final = frozenset("append extend insert add update".split())  # they look at nothing
 _LARGE: Final = 256  # elements from which the parts of a mixed container are not looked into
 _DEEP: Final = 3
 
@@ -49,12 +50,12 @@ _LIBRARIES: Final = (
 
 
 class Stored(NamedTuple):
-    """A place that a line may store to, with the value before; whether its object still lives."""
+    """A place that a line may store to, the value before, and how to find its object."""
 
     place: Place
     before: Any
     line: str
-    alive: Callable[[], Any]
+    holder: Callable[[], Any]
 
 
 class Reads:
@@ -64,6 +65,8 @@ class Reads:
         self.noted: dict[tuple[Any, ...], tuple[Place, Any]] = {}
         self.stored: dict[tuple[Any, ...], Stored] = {}
         self.used_math = False  # whose functions look at a number without being seen
+        self._objects: dict[int, Callable[[], Any]] = {}  # that methods were called on
+        self._local_names: set[str] = set()  # of attributes of local variables
         self._functions: dict[CodeType, FunctionType] = {}
         self._uses: dict[CodeType, Uses | None] = {}
         self._know(function)
@@ -89,11 +92,13 @@ class Reads:
 
     def guards(self) -> Guards:
         """What must hold before the trace is used again."""
+        self._note_met()
         return Guards(list(self.noted.values()))
 
     def changed(self) -> list[Stored]:
         """Attributes and variables that the function has set and that outlive it."""
-        return [s for s in self.stored.values() if s.alive() and s.place.now() is not s.before]
+        alive = [s for s in self.stored.values() if s.holder() is not None]
+        return [s for s in alive if s.place.now() is not s.before]
 
     def restore(self) -> None:
         """Undo what the function has set, as it will run again."""
@@ -129,12 +134,25 @@ class Reads:
     def _entered(self, frame: FrameType, found: Uses) -> None:
         for chain in found.entry:
             self._follow(frame, chain)
+        if found.method:
+            thing = frame.f_locals.get("self")
+            self._objects.setdefault(id(thing), _reference(thing))
         for store in found.stores:
             self._expect(frame, store)
 
     def _left(self, frame: FrameType, found: Uses) -> None:
         for chain in found.exit:
             self._follow(frame, chain)
+            if chain.steps:
+                self._local_names.add(str(chain.steps[0][1]))
+
+    def _note_met(self) -> None:
+        """A local variable stood for several objects in turn: look at all that it may have been."""
+        for thing in [find() for find in self._objects.values()]:
+            for name in self._local_names:
+                place = _attribute(thing, name, f"{name} of a {type(thing).__name__}")
+                if place is not None:
+                    self._met(place, place.now())
 
     def _follow(self, frame: FrameType, chain: Chain) -> None:
         """Note the values along a chain, and the contents of a container at its end."""
@@ -144,8 +162,10 @@ class Reads:
             self._met(place, value)
             text += f".{key}" if kind == "attribute" else f"[{key!r}]"
             following = _next(value, kind, key, f"{text} in {frame.f_code.co_name}()")
-            if following is None:  # a method of the value, perhaps of a container
-                break
+            if following is None:
+                if key in _STORING:
+                    return
+                break  # a method, perhaps one that goes through a container
             place, value = following, following.now()
         self._met(place, value)
         if place is not None:
@@ -191,11 +211,11 @@ class Reads:
 
     def _expect(self, frame: FrameType, store: Store) -> None:
         """Remember what stands where the function may store something."""
-        target, holder = store.target, None
+        target, holder = store.target, frame.f_globals
         place, value = self._root(frame, target)
         for i, (kind, key) in enumerate(target.steps, 1):
             holder, last = value, i == len(target.steps)
-            place = _next(value, kind, key, str(target), absent=last)
+            place = _next(value, kind, key, str(target), stored=last)
             value = MISSING if place is None else place.now()
         if place is not None:
             line = f"{frame.f_code.co_filename}:{store.line}"
@@ -213,12 +233,12 @@ class Reads:
             self._know(Place(getattr, cell, "cell_contents", "").now())
 
 
-def _reference(holder: Any) -> Callable[[], Any]:
-    """A reference to an object that does not keep it alive, if that can be had."""
+def _reference(thing: Any) -> Callable[[], Any]:
+    """A way to find an object as long as it lives; of some kinds, one that keeps it alive."""
     try:
-        return lambda found=weakref.ref(holder): found() is not None  # type: ignore[misc]
+        return weakref.ref(thing)
     except TypeError:
-        return lambda: True
+        return lambda: thing
 
 
 def _of(frame: FrameType) -> Uses | None:
@@ -230,13 +250,13 @@ def _of(frame: FrameType) -> Uses | None:
     if argument_names(code)[:1] != ("self",):
         return None
     chains = tuple(c for c in uses(code).entry if (c.kind, c.name) == ("argument", "self"))
-    return Uses(chains, (), ())
+    return Uses(chains, (), (), True)
 
 
-def _next(value: Any, kind: str, key: Any, name: str, absent: bool = False) -> Place | None:
+def _next(value: Any, kind: str, key: Any, name: str, stored: bool = False) -> Place | None:
     """Where the next value of a chain is stored."""
     if kind == "attribute":
-        return _attribute(value, key, name, absent)
+        return _attribute(value, key, name, stored)
     if not isinstance(value, (list, dict, tuple)):
         return None
     place = Place(_getter(value), value, key, name)
@@ -248,8 +268,8 @@ def _getter(container: Any) -> Get:
     return dict.get if isinstance(container, dict) and type(container) is not dict else getitem
 
 
-def _attribute(value: Any, key: str, name: str, absent: bool) -> Place | None:
-    """Where an attribute is stored; None for methods, properties and tensors' own."""
+def _attribute(value: Any, key: str, name: str, stored: bool = False) -> Place | None:
+    """Where an attribute is found, or will be ``stored``; None for methods and properties."""
     if value is None or value is MISSING or isinstance(value, Tensor):
         return None
     own = getattr(value, "__dict__", None)
@@ -259,18 +279,18 @@ def _attribute(value: Any, key: str, name: str, absent: bool) -> Place | None:
         for registered in getattr(type(value), "_registered", ()):
             if key in own.get(registered, ()):
                 return Place(getitem, own[registered], key, name)
+        if stored:
+            return Place(getitem, own, key, name)
     for kind in value.__mro__ if isinstance(value, type) else type(value).__mro__:
         if key in vars(kind):
             return _of_class(value, kind, key, name)
-    return Place(getitem, own, key, name) if absent and isinstance(own, dict) else None
+    return None
 
 
 def _of_class(value: Any, kind: type, key: str, name: str) -> Place | None:
-    """Where an attribute is found by way of a class: a slot's value, or the class's own."""
+    """Where an attribute is found by way of a class: a slot's value, or data of the class."""
     found = vars(kind)[key]
-    if isinstance(found, MemberDescriptorType):
-        return Place(getattr, value, key, name)
     if kind.__module__.startswith("ganglion."):
         return None
-    data = plain(found) or isinstance(found, (Tensor, *_CONTAINERS))
-    return Place(getattr, kind, key, name) if data else None
+    data = plain(found) or isinstance(found, (Tensor, MemberDescriptorType, *_CONTAINERS))
+    return Place(getattr, value, key, name) if data else None

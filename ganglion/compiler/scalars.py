@@ -73,8 +73,9 @@ class Emitter:
             return self._load(e.args[0], e.args[1:])
         if e.op == "scale":
             return self.value(e.args[2])
-        if e.op == "rarely":
-            return self._rarely(*e.args)
+        if e.op in ("rarely", "guarded"):
+            condition, x, y = e.args
+            return self._on_demand(condition, x, y, guarded=e.op == "guarded")
         args = self._together([self.value(x) for x in e.args])
         return _INSTRUCTIONS[e.op](self.code, e, *args)
 
@@ -125,28 +126,27 @@ class Emitter:
             found = self.known[i] = self.code.op(how, x, const(i.args[1].args[0], x.type))
         return found
 
-    def _rarely(self, condition: Scalar, x: Scalar, y: Scalar) -> Reg:
-        """``x`` where the condition holds, computed only if it holds somewhere."""
-        code, mask, usual = self.code, self.value(condition), self.value(y)
+    def _on_demand(self, condition: Scalar, x: Scalar, y: Scalar, guarded: bool) -> Reg:
+        """``x`` where the condition holds, computed only if it holds somewhere.
+
+        If ``guarded``, memory is read only where it holds.
+        """
+        code, lanes, usual = self.code, self.value(condition), self.value(y)
         for _ in range(2):  # all vectors, or all scalars
-            mask, usual = self._together([mask, usual])
-        some = mask
-        while some.lanes > 1:
-            some = (
-                code.op("or", *code.halves(some))
-                if some.lanes > 2
-                else code.op("or", code.extract(some, 0), code.extract(some, 1))
-            )
-        before, yes, after = code.block, code.label("rare"), code.label("after")
-        code.branch(some, yes, after)
+            lanes, usual = self._together([lanes, usual])
+        mask = self.mask
+        if guarded and lanes.lanes > 1:
+            mask = lanes if mask is None else code.op("and", lanes, mask)
+        before, yes, after = code.block, code.label("demanded"), code.label("after")
+        code.branch(self._any(mask if guarded and mask is not None else lanes), yes, after)
         code.at(yes)
         with code.scope():
             inside = Emitter(
-                code, self.sources, self.places, self.lane, self.width, self.mask, self.known
+                code, self.sources, self.places, self.lane, self.width, mask, self.known
             )
-            unusual = inside.value(x)
-            unusual = code.splat(unusual, usual.lanes) if unusual.lanes < usual.lanes else unusual
-            found = code.select(mask, unusual, usual)
+            demanded = inside.value(x)
+            demanded = code.splat(demanded, usual.lanes) if demanded.lanes == 1 else demanded
+            found = code.select(lanes, demanded, usual)
             last = code.block
             code.jump(after)
         code.at(after)
@@ -154,6 +154,17 @@ class Emitter:
             usual.type,
             f"phi {usual.type} [ {usual.name}, %{before} ], [ {found.name}, %{last} ]",
         )
+
+    def _any(self, x: Reg) -> Reg:
+        """Whether a lane is set."""
+        while x.lanes > 1:
+            pair = (
+                self.code.halves(x)
+                if x.lanes > 2
+                else (self.code.extract(x, 0), self.code.extract(x, 1))
+            )
+            x = self.code.op("or", *pair)
+        return x
 
     # --- memory -------------------------------------------------------------------------------
 

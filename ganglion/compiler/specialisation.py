@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from operator import is_
 from typing import Any
@@ -46,7 +47,9 @@ class Specialisation:
         self._others = [(i, x) for i, x in enumerate(leaves) if not isinstance(x, TensorLeaf)]
         self._slots, self._owners = program.slots, tuple(program.owners.items())
         self._graded = tuple(tracer.graded.values())
-        self._flags = [(x._leaf, x._hooks, x._post_hooks) for x in self._graded]
+        self._flags = [
+            (x._leaf, copy.copy(x._hooks), copy.copy(x._post_hooks)) for x in self._graded
+        ]
         self._absent = tuple(
             g.tensor
             for g in tracer.grads.values()

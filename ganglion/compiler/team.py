@@ -25,7 +25,7 @@ LINE: Final = 128  # bytes: processors move two cache lines at a time
 
 
 class Control(ctypes.Structure):
-    """What all threads share and rarely write; ``claimed``, written by every run, stands apart."""
+    """What all threads share: first what is rarely written, then what every run writes."""
 
     _fields_ = (
         ("barrier", c_void_p),
@@ -35,10 +35,11 @@ class Control(ctypes.Structure):
         ("patience_limit", c_int64),  # how often a thread looks before it sleeps within a run
         ("cores", c_int64),
         ("team", c_int64),  # threads of the last run
-        ("held", c_int32),  # no team forms: a fork or the end is near
-        ("_pad", c_byte * (LINE - 60)),
+        ("gate", c_int32 * 2),  # runs that do not hold the GIL wait here while it is negative
+        ("_pad", c_byte * (LINE - 64)),
         ("claimed", c_int32),  # a team is at work
-        ("_more", c_byte * (LINE - 4)),
+        ("running", c_int32),  # runs behind the gate
+        ("_more", c_byte * (LINE - 8)),
     )
 
 
@@ -181,14 +182,6 @@ out:
   ret i64 %ticks
 }
 
-define dso_local i32 @claim(ptr %control) nounwind {
-  %word = getelementptr i8, ptr %control, i64 $claimed
-  %found = cmpxchg ptr %word, i32 0, i32 1 seq_cst seq_cst
-  %ours = extractvalue { i32, i1 } %found, 1
-  %answer = zext i1 %ours to i32
-  ret i32 %answer
-}
-
 define dso_local void @barrier(ptr %control, i64 %thread, i64 %threads) nounwind {
   %many = icmp sgt i64 %threads, 1
   br i1 %many, label %begin, label %out
@@ -316,15 +309,11 @@ define dso_local i32 @dispatch(ptr %control, ptr %function, ptr %argument, i64 %
   $flush
   %start = $clock
   %many = icmp sgt i64 %threads, 1
-  br i1 %many, label %ask, label %alone
-ask:
-  %held.at = getelementptr i8, ptr %control, i64 $held
-  %held = load atomic i32, ptr %held.at monotonic, align 4
-  %free = icmp eq i32 %held, 0
-  br i1 %free, label %try, label %refused
-try:
-  %claim = call i32 @claim(ptr %control)
-  %ours = icmp ne i32 %claim, 0
+  br i1 %many, label %claim, label %alone
+claim:
+  %claimed = getelementptr i8, ptr %control, i64 $claimed
+  %found = cmpxchg ptr %claimed, i32 0, i32 1 seq_cst seq_cst
+  %ours = extractvalue { i32, i1 } %found, 1
   br i1 %ours, label %team, label %refused
 refused:
   call void %function(ptr %argument, i64 0, i64 1, ptr %control)
@@ -370,7 +359,6 @@ join:
   %joined.more = icmp slt i64 %joined.next, %threads
   br i1 %joined.more, label %join, label %finish
 finish:
-  %claimed = getelementptr i8, ptr %control, i64 $claimed
   store atomic i32 0, ptr %claimed release, align 4
   br label %done
 done:
@@ -395,6 +383,28 @@ out:
   %answer.caller = phi i32 [ 0, %refused ], [ 0, %done ], [ %decide, %count ]
   $restore
   ret i32 %answer.caller
+}
+
+define dso_local i32 @dispatch_gated(ptr %control, ptr %function, ptr %argument, i64 %threads,
+                                     ptr %record) nounwind {
+  %gate = getelementptr i8, ptr %control, i64 $gate
+  %running = getelementptr i8, ptr %control, i64 $running
+  br label %enter
+enter:
+  %others = atomicrmw add ptr %running, i32 1 seq_cst
+  %state = load atomic i32, ptr %gate seq_cst, align 4
+  %closed = icmp slt i32 %state, 0
+  br i1 %closed, label %back, label %run
+back:
+  %left = atomicrmw sub ptr %running, i32 1 seq_cst
+  %patience = getelementptr i8, ptr %control, i64 $patience_limit
+  %slept = call i1 @wait(ptr %gate, i32 0, ptr %patience, ptr %control)
+  br label %enter
+run:
+  %answer = call i32 @dispatch(ptr %control, ptr %function, ptr %argument, i64 %threads,
+                               ptr %record)
+  %rest = atomicrmw sub ptr %running, i32 1 seq_cst
+  ret i32 %answer
 }
 """)
 

@@ -106,6 +106,10 @@ class Scalar:
         raise TypeError("a Scalar has no value yet; choose with where(condition, x, y)")
 
 
+class NoRule(Exception):
+    """Raised by an ``element`` rule that cannot serve the params: the kernel is called instead."""
+
+
 class Source(Protocol):
     """An input as an ``element`` rule sees it: a function from indexes to elements."""
 
@@ -167,6 +171,15 @@ def rarely(condition: Scalar, x: Scalar, y: Scalar | float) -> Scalar:
     """As ``where``; the condition hardly ever holds, so that ``x`` may be computed on demand."""
     x, y = _pair(x, y)
     return Scalar("rarely", (condition, x, y), x.dtype)
+
+
+def guarded(condition: Scalar, x: Scalar, y: Scalar | float) -> Scalar:
+    """As ``where``; ``x`` is computed only where the condition holds.
+
+    So its loads may lie outside the inputs elsewhere.
+    """
+    x, y = _pair(x, y)
+    return Scalar("guarded", (condition, x, y), x.dtype)
 
 
 def scale(x: Scalar, n: Scalar, product: Scalar) -> Scalar:
@@ -429,7 +442,8 @@ def evaluate(
 ) -> Any:
     """The value with NumPy, for given values of the free expressions (indexes, operands).
 
-    ``loads(source, *indexes)`` looks elements up. Values are arrays that broadcast together.
+    ``loads(source, *indexes)`` looks elements up; guarded ones may ask for what does not exist.
+    Values are arrays that broadcast together.
     """
     found: dict[Scalar, Any] = dict(known)
 
@@ -539,6 +553,7 @@ _NUMPY: dict[str, Callable[..., Any]] = {
     "gt": lambda d, x, y: np.greater(x, y), "ge": lambda d, x, y: np.greater_equal(x, y),
     "eq": lambda d, x, y: np.equal(x, y), "ne": lambda d, x, y: np.not_equal(x, y),
     "select": lambda d, c, x, y: np.where(c, x, y), "rarely": lambda d, c, x, y: np.where(c, x, y),
+    "guarded": lambda d, c, x, y: np.where(c, x, y),
     "scale": lambda d, x, n, product: product, "fma": _fma,
     "cast": _cast, "bits": lambda d, x: np.asarray(x).view(d),
     "sqrt": lambda d, x: np.sqrt(x), "floor": lambda d, x: np.floor(x),

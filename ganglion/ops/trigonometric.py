@@ -8,7 +8,7 @@ Polynomials are fitted as those of ``ops/transcendental.py``.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -108,10 +108,12 @@ class Angle(NamedTuple):
 def _reduced(x: Scalar) -> Angle:
     first, second, third = _HALF_PI[x.dtype]
     whole, integer = whole_part(x, 2 / math.pi)
-    rest = fma(whole, -third, fma(whole, -second, fma(whole, -first, x)))
+    return Angle(fma(whole, -third, fma(whole, -second, fma(whole, -first, x))), integer)
+
+
+def _of_angle(x: Scalar, function: Callable[[Angle], Scalar]) -> Scalar:
     large = absolute(x) > _LARGE[x.dtype]
-    far = _reduced_large(x)
-    return Angle(rarely(large, far.rest, rest), rarely(large, far.quarters, integer))
+    return rarely(large, function(_reduced_large(x)), function(_reduced(x)))
 
 
 def _digit(number: int) -> int:
@@ -165,11 +167,12 @@ def _as_angle(x: Scalar, digits: list[Scalar]) -> Angle:
     lower = (rest[1] << _LIMB) + rest[2]
     carry = lower + (1 << 2 * _LIMB - 1) >> 2 * _LIMB
     lower = lower - (carry << 2 * _LIMB)
-    fine = cast(lower, dt.float64) * 2.0 ** -(point + 3 * _LIMB)
+    fine = cast(lower, x.dtype) * 2.0 ** -(point + 3 * _LIMB)
     for digit in rest[3:]:
-        fine = fma(cast(digit, dt.float64), 2.0 ** -(point + 4 * _LIMB), fine)
-    angle = fma(cast(upper + carry, dt.float64), 2.0 ** -(point + _LIMB), fine) * (math.pi / 2)
-    angle = cast(angle, x.dtype) + (x - x)  # NaN for infinity
+        fine = fma(cast(digit, x.dtype), 2.0 ** -(point + 4 * _LIMB), fine)
+    turns = fma(cast(upper + carry, x.dtype), 2.0 ** -(point + _LIMB), fine)
+    high, low = (part / 2 for part in _NEAREST_PI[x.dtype])
+    angle = fma(turns, high, turns * low) + (x - x)  # NaN for infinity
     quarters = cast(quarters, FORMATS[x.dtype].integer)
     return Angle(where(x < 0, -angle, angle), where(x < 0, -quarters, quarters))
 
@@ -198,21 +201,24 @@ def _turned(angle: Angle, quarters: int) -> Scalar:
 
 def sin(x: Scalar) -> Scalar:
     """The sine of radians."""
-    return where(absolute(x) < FORMATS[x.dtype].tiny, x, _turned(_reduced(x), 0))
+    found = _of_angle(x, lambda angle: _turned(angle, 0))
+    return where(absolute(x) < FORMATS[x.dtype].tiny, x, found)
 
 
 def cos(x: Scalar) -> Scalar:
     """The cosine of radians."""
-    return _turned(_reduced(x), 1)
+    return _of_angle(x, lambda angle: _turned(angle, 1))
+
+
+def _slope(angle: Angle) -> Scalar:
+    sine, cosine = _sine(angle.rest), _cosine(angle.rest)
+    odd = ne(angle.quarters & 1, 0)
+    return where(odd, -cosine, sine) / where(odd, sine, cosine)
 
 
 def tan(x: Scalar) -> Scalar:
     """The tangent of radians."""
-    angle = _reduced(x)
-    sine, cosine = _sine(angle.rest), _cosine(angle.rest)
-    odd = ne(angle.quarters & 1, 0)
-    found = where(odd, -cosine, sine) / where(odd, sine, cosine)
-    return where(absolute(x) < FORMATS[x.dtype].tiny, x, found)
+    return where(absolute(x) < FORMATS[x.dtype].tiny, x, _of_angle(x, _slope))
 
 
 def of_pi(x: Scalar) -> tuple[Scalar, Scalar]:

@@ -83,6 +83,10 @@ def test_nothing_to_compile():
     [
         ("define i64 @f(i64 %x) {\n  ret i64 %y\n}", "(?s)refuses.*:2:11: .*undefined value"),
         ("define i32 @f() {\n  ret void\n}", "function result type"),
+        (
+            "define i64 @f(i64 %x) {\n  %y = add i64 %z, 1\n  %z = add i64 %x, 1\n  ret i64 %y\n}",
+            "does not dominate",
+        ),
         ("define void @f(ptr %p) {\n  store i32 0, ptr %p, align 3\n  ret void }", "power of two"),
     ],
 )

@@ -262,16 +262,44 @@ def test_eight_python_threads_run_at_once():
 
 
 def test_who_comes_while_a_team_works_runs_alone():
-    started = pool._started()
-    assert started.hold()
+    array = zeros(2)
+    pool._started().control.claimed = 1
     try:
-        array = zeros(2)
         run("who", array, threads=2)
         assert array[:, :2].tolist() == [[1, 1], [0, 0], [0, 0]]
     finally:
-        started.release()
+        pool._started().control.claimed = 0
     run("who", array, threads=2)
     assert array[1, 1] == 2
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_what_comes_while_runs_are_held_waits(threads):
+    array = zeros(2)
+    waiting = threading.Thread(target=run, args=("who", array), kwargs={"threads": threads})
+    run("who", zeros(2), threads=2)
+    assert pool._started().hold()
+    try:
+        waiting.start()
+        waiting.join(0.05)
+        assert waiting.is_alive()
+        assert not array.any()
+    finally:
+        pool._started().release()
+    waiting.join(10)
+    assert array[0, :2].tolist() == [1, threads]
+
+
+def test_what_runs_too_long_cannot_be_held():
+    array = zeros(2)
+    array[0, 0] = 300_000_000
+    running = threading.Thread(target=run, args=("late", array), kwargs={"threads": 2})
+    running.start()
+    while not array[1, 0]:
+        time.sleep(0.001)
+    assert not pool._started().hold(0.01)
+    running.join()
+    assert check_exchange(2)
 
 
 # --- forks, signals, exits ------------------------------------------------------------------------
@@ -315,6 +343,29 @@ print("done")
 
 def test_a_fork_while_other_threads_run_steps():
     assert python(FORK_IN_THE_MIDDLE.replace("SECONDS", "1")) == "done\n"
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_no_fork_cuts_a_run(threads):
+    code = """
+import os, threading, time
+array, going = zeros(2), True
+def work():
+    while going:
+        array[:, 0] = 100
+        run("exchange", array, threads=THREADS)
+worker = threading.Thread(target=work, daemon=True)
+worker.start()
+for _ in range(50):
+    time.sleep(0.001)
+    child = os.fork()
+    if not child:
+        os._exit(array[1:, 0].tolist() != [100, 100])
+    assert os.waitpid(child, 0)[1] == 0
+going = False
+worker.join()
+"""
+    python(code.replace("THREADS", str(threads)))
 
 
 def test_a_forked_child_exits_like_any_process():
@@ -364,10 +415,13 @@ print("done")
 
 def test_ctrl_c_comes_after_the_step():
     code = """
-import os, signal, threading
+import os, signal, threading, time
 array = zeros(2)
 array[0, 0] = 200_000_000
-threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGINT)).start()
+def interrupt():
+    while not array[1, 0]: time.sleep(0.001)
+    os.kill(os.getpid(), signal.SIGINT)
+threading.Thread(target=interrupt, daemon=True).start()
 try:
     run("late", array, threads=2)
     print("not interrupted")
@@ -488,7 +542,8 @@ def test_eight_python_threads_for_long(team_of):
 @pytest.mark.parametrize("target", TARGETS.values(), ids=lambda target: target.name)
 def test_the_pool_needs_no_library_on_any_target(target, futex):
     names = dict(symbols(compile_text(team.code(target, futex=futex), target)))
-    assert {"barrier", "claim", "dispatch", "pauses", "post", "wait", "worker"} == set(names)
+    exported = "barrier dispatch dispatch_gated pauses post wait worker"
+    assert set(names) == set(exported.split())
     assert all(names.values())
 
 

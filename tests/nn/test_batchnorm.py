@@ -5,6 +5,7 @@ import pytest
 
 import ganglion as gg
 from ganglion import nn
+from ganglion.compiler import interpret, trace
 from tests.nn.twins import assert_twins_agree, close, twins
 
 SHAPES = {"BatchNorm1d": (6, 3), "BatchNorm2d": (4, 3, 2, 5), "BatchNorm3d": (2, 3, 2, 3, 2)}
@@ -106,3 +107,21 @@ def test_one_value_per_channel_has_no_variance():
 def test_other_numbers_of_channels_are_refused():
     with pytest.raises(RuntimeError, match="running_mean should contain 4 elements not 3"):
         nn.BatchNorm2d(3)(gg.randn(2, 4, 2, 2))
+
+
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_a_traced_step_counts_and_moves_as_an_eager_one(momentum):
+    batches = [gg.tensor(np.random.default_rng(i).normal(i, 2, (6, 3))) for i in range(3)]
+
+    def made():
+        layer = nn.BatchNorm1d(3, momentum=momentum, dtype=gg.float64)
+        return layer, lambda x: layer(x).square()
+
+    eager, step = made()
+    expected = [step(x) for x in batches]
+    traced, step = made()
+    program = trace.trace(step, batches[0])
+    for x, y in zip(batches, expected, strict=True):
+        assert (interpret.run(program, x) == y).all()
+    for name, value in eager.state_dict().items():
+        assert (traced.state_dict()[name] == value).all(), name

@@ -62,6 +62,12 @@ class Axis(NamedTuple):
 Axes = tuple[Axis, ...]
 
 
+def places(size: Shape, window: Window) -> Shape:
+    """How many windows fit along each dimension."""
+    parts = zip(size, *window, strict=True)
+    return tuple([(n + sum(p) - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in parts])
+
+
 def forward_axes(out: Shape, window: Window) -> Axes:
     """The axes of a convolution."""
     parts = zip(out, *window, strict=True)
@@ -121,6 +127,11 @@ def spatial(layout: Layout) -> Layout:
     )
 
 
+def spatial_size(size: Shape) -> Shape:
+    """Sizes of three spatial dimensions."""
+    return (*(1,) * (DIMS - len(size)), *size)
+
+
 def widened(window: Window) -> Window:
     """The window over three spatial dimensions."""
     missing = DIMS - len(window.kernel)
@@ -134,6 +145,11 @@ def widened(window: Window) -> Window:
 def narrowed(index: tuple[T, ...], rank: int) -> tuple[T, ...]:
     """An index (n, c, d, h, w) as one of an array with ``rank`` spatial dimensions."""
     return (*index[:2], *index[len(index) - rank :])
+
+
+def narrowed_pairs(pairs: Pairs, rank: int) -> Pairs:
+    """The pairs of the last ``rank`` spatial dimensions."""
+    return pairs[len(pairs) - rank :]
 
 
 def channels_last(dtype: dt.dtype, shape: Shape, halo: Pairs = ()) -> Layout:
@@ -231,7 +247,10 @@ def apart(code: Code, name: str, values: Sequence[Index], body: Callable[..., No
 
 
 class Steps:
-    """A plan being written: the caller's operands, the epilogue's, then temporaries."""
+    """A plan being written: the caller's operands, the epilogue's, then temporaries.
+
+    Kernels without tasks, such as those of an empty batch, are left out.
+    """
 
     def __init__(self, operands: int, epilogue: Epilogue) -> None:
         self.given, self.end = operands, epilogue
@@ -246,7 +265,8 @@ class Steps:
 
     def add(self, kernel: Kernel, *operands: int) -> None:
         """One more kernel, and the numbers of its operands."""
-        self.steps.append((kernel, operands))
+        if kernel.tasks:
+            self.steps.append((kernel, operands))
 
     def plan(self) -> Plan:
         return Plan(tuple(self.temporaries), tuple(self.steps))

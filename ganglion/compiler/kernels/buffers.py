@@ -57,10 +57,12 @@ class Buffers:
             body(whole, rest)
 
         code.guarded_loop(low, code.minimum(high, whole), rows, lambda i: body(i, rows))
-        if rest and isinstance(high, Reg):
-            code.when(code.compare("sgt", high, whole), last)
-        elif rest and high == total:
-            last()
+        if rest and isinstance(low, int) and isinstance(high, int):
+            if low <= whole < high:
+                last()
+        elif rest:
+            reached = code.compare("sgt", high, whole)
+            code.when(code.op("and", reached, code.compare("sle", low, whole)), last)
 
     def minus(self, x: Index, y: Index) -> Index:
         """The difference of two indexes."""

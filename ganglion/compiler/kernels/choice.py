@@ -20,7 +20,7 @@ from ganglion.shapes import Shape
 LATENCY = 8  # slots until a sum can be added to again
 LINE = 0.25  # a line of 64 bytes from the second cache, read in order
 STRIDED_LINE = 0.3  # one that lies apart from the line before it
-FAR_LINE = 1.0  # one that lies half a page from it or more
+FAR_LINE = 0.5  # one that lies half a page from it or more
 ALIASED_LINE = 6.0  # one that competes with those before it for a place in the cache
 STREAM = 2.2  # a line that nothing else takes the time of
 PAGE = 4096  # lines that many bytes apart, or a multiple, compete
@@ -31,7 +31,7 @@ TILE = 30.0  # what a tile costs besides its products and its results
 RESULT = 3.0  # a vector of results
 SCATTER = 100.0  # more, if its elements lie apart
 MERGE = 1.5  # lanes along k brought together to one result
-COPY = 0.3  # an element brought into a panel
+COPY = 0.4  # an element brought into a panel
 TURN = 0.5  # an element brought into a panel across its run
 KERNEL = 2000.0  # one kernel more: a barrier, and bytes that cross cores
 THREADS = (1, 2, 4, 8)  # for which shares should be even
@@ -157,10 +157,11 @@ def chunks(problem: Problem) -> tuple[int, int]:
         count = k // CHUNK
     if tiles < MANY and problem.results * k >= WORTH_THREADS:
         count = max(count, min(-(-2 * MANY // tiles), k // SHORTEST_CHUNK))
-    count = min(count, PARTIALS // problem.results)
+    most = PARTIALS // problem.results
+    count = min(count, most)
     if count < 2:
         return 1, k
-    even = next((c for c in range(count, 2 * count) if k % c == 0), count)
+    even = next((c for c in range(count, min(2 * count, most + 1)) if k % c == 0), count)
     return even, k // even
 
 
@@ -178,7 +179,7 @@ def choose(problem: Problem, target: Target = AVX512) -> Choice:
 
 
 def _candidates(problem: Problem, target: Target) -> Iterator[tuple[float, Choice]]:
-    for flip in (False, True):
+    for flip in (False, True) if problem.columns <= problem.lanes else (False,):
         p = problem.flipped if flip else problem
         result = RESULT + (SCATTER if flip and problem.columns > 1 else 0.0)
         if p.left.along == p.right.along == 1:
@@ -188,6 +189,8 @@ def _candidates(problem: Problem, target: Target) -> Iterator[tuple[float, Choic
         for pack_left, pack_right in _packings(p):
             packing = _packing_cost(p, pack_left, pack_right)
             for height, vectors in _tile_sizes(p, target):
+                if pack_left and p.lanes % height:  # whole vectors are copied
+                    continue
                 cost = packing + _tiles_cost(p, height, vectors, result, pack_left, pack_right)
                 choice = Choice(flip, False, height, vectors * p.lanes, pack_left, pack_right)
                 yield cost, choice
@@ -206,7 +209,9 @@ def _tile_sizes(p: Problem, target: Target) -> Iterator[tuple[int, int]]:
     tallest = min(WAYS if compete else TALLEST, p.rows)
     for vectors in range(1, min(WIDEST, -(-p.columns // p.lanes), target.sums) + 1):
         fitting = (target.sums + target.sums // 3 - 1) // vectors - 1  # beside a row of B
-        for height in range(1, min(tallest, target.sums // vectors, max(1, fitting)) + 1):
+        highest = min(tallest, target.sums // vectors, max(1, fitting))
+        lowest = min(highest, -(-LATENCY // vectors))
+        for height in range(lowest, highest + 1):
             yield height, vectors
 
 

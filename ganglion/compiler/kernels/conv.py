@@ -1,29 +1,38 @@
 """Convolutions and their two gradients: which algorithm serves a shape, and its kernels in order.
 
-Logical layouts are PyTorch's: x (N, C, *S), w (OC, C / groups, *K), result (N, OC, *P), with one
-to three spatial dimensions; strides are free. The fast path is channels-last with zeros around
-the spatial dimensions (``preferred_layout``); anything else is copied first.
+Logical layouts are PyTorch's: x (N, C, *S), w (OC, C / groups, *K) without gaps, result (N, OC,
+*P), with one to three spatial dimensions; strides of x, g and the result are free. The fast path
+is channels-last with zeros around the spatial dimensions (``preferred_layout``); anything else is
+copied first. What lies between the elements of a layout must be zeros where its strides, offset
+and size leave room around the spatial dimensions (``axes.halo_of``).
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Literal
 
 import ganglion.dtypes as dt
-from ganglion.compiler.kernel import Epilogue, Layout, Plan
+from ganglion.compiler.kernel import Epilogue, Kernel, Layout, Plan
 from ganglion.compiler.kernels.axes import (
     Axes,
     Pairs,
     Steps,
     Window,
     backward_axes,
+    channels_last,
     forward_axes,
+    halo_of_axes,
+    narrowed_pairs,
+    places,
     spatial,
+    spatial_size,
     widened,
 )
-from ganglion.compiler.kernels.direct import Convolution, direct as direct_kernel
+from ganglion.compiler.kernels.direct import Convolution
+from ganglion.compiler.kernels.direct import direct as direct_kernel
 from ganglion.compiler.kernels.direct_weight import WeightConvolution, direct_weight
-from ganglion.compiler.kernels.halo import prepared, surrounded
+from ganglion.compiler.kernels.halo import surrounded
 from ganglion.compiler.kernels.tile import AVX512, Target
 from ganglion.compiler.kernels.weights import (
     Weights,
@@ -36,9 +45,9 @@ from ganglion.compiler.kernels.weights import (
 )
 from ganglion.compiler.kernels.winograd import (
     PLANES,
-    SIDE,
     Tiles,
     Winograd,
+    halo_of_results,
     halo_of_tiles,
     rounded,
     task_rows,
@@ -56,14 +65,85 @@ from ganglion.shapes import Shape
 
 GROUP = 64  # channels of the result that Winograd's algorithm computes at once
 FEW_CHANNELS = 12  # inputs with fewer may keep PyTorch's order
+WORTH = 0.7  # Winograd's share of the products from which on its transforms do not pay
+NO_HALO: Pairs = ((0, 0),) * 3
+
+Kind = Literal["conv", "conv_input", "conv_weight"]
 
 
-class _Sizes(NamedTuple):
-    """A convolution over three spatial dimensions; ``rank`` are its own."""
+# --- the choice -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """A convolution over three spatial dimensions, ``rank`` of them its own, and its algorithm.
+
+    ``mixed``: the result's channels of a group, if several groups share a vector; else 0.
+    """
 
     rank: int
     window: Window
     groups: int
+    phases: tuple[Axes, ...]
+    winograd: bool
+    mixed: int
+
+    def halo(self, size: Shape) -> Pairs:
+        """The zeros that are read around an image of ``size``."""
+        if self.winograd:
+            return halo_of_tiles(self.phases[0], size)
+        return halo_of_axes(list(self.phases), size)
+
+
+def _problem(
+    kind: Kind, first: Layout, second: Layout, size: Shape, stride: Shape, padding: Pairs,
+    dilation: Shape, groups: int, direct: bool,
+) -> _Problem:  # fmt: skip
+    kernel = size if kind == "conv_weight" else second.shape[2:]
+    window = widened(Window(tuple(kernel), tuple(stride), tuple(padding), tuple(dilation)))
+    seen = spatial_size(first.shape[2:])
+    if kind == "conv_input":
+        phases = backward_axes(spatial_size(size), window)
+        channels, inner = second.shape[1], second.shape[0] // groups
+    else:
+        phases = [forward_axes(places(seen, window), window)]
+        outs = second.shape[1] if kind == "conv_weight" else second.shape[0]
+        channels, inner = outs // groups, first.shape[1] // groups
+    rank = len(kernel)
+    plain = window.kernel == (1, 3, 3) and max(*window.stride, *window.dilation, groups, rank - 1) == 1
+    large = first.dtype is dt.float32 and min(channels, inner) >= LANES and rank == 2
+    chosen = plain and large and not direct and _saves(phases[0])
+    lanes = lanes_for(channels * groups, first.stored)
+    shared = 1 < groups and channels < lanes and lanes % channels == 0 and inner <= 2 * channels
+    return _Problem(rank, window, groups, tuple(phases), chosen, channels if shared else 0)
+
+
+def _saves(axes: Axes) -> bool:
+    """Whether tiles of 4x4, where the last reach over the edge, save enough products."""
+    _, high, wide = (axis.count for axis in axes)
+    tiles = Tiles(1, high, wide)
+    return PLANES * tiles.high * tiles.wide < WORTH * 9 * high * wide
+
+
+def preferred_layout(
+    kind: Kind, first: Layout, second: Layout, size: Shape = (), *, stride: Shape, padding: Pairs,
+    dilation: Shape, groups: int, direct: bool = False,
+) -> tuple[Layout, Layout]:  # fmt: skip
+    """The layouts in which the operands of a convolution are not copied; as the function takes them.
+
+    ``size`` is that of conv_input and conv_weight. Weights are returned as given. An operand with
+    more zeros around it serves as well: those of several convolutions are united by their maxima.
+    """
+    problem = _problem(kind, first, second, size, stride, padding, dilation, groups, direct)
+    halo = narrowed_pairs(problem.halo(spatial_size(first.shape[2:])), problem.rank)
+    found = channels_last(first.dtype, first.shape, halo)
+    if kind != "conv_weight":
+        return found, second
+    edge = halo_of_results(spatial_size(second.shape[2:])) if problem.winograd else NO_HALO
+    return found, channels_last(second.dtype, second.shape, narrowed_pairs(edge, problem.rank))
+
+
+# --- the plans ------------------------------------------------------------------------------------
 
 
 def conv_forward(
@@ -71,17 +151,9 @@ def conv_forward(
     groups: int, direct: bool = False, target: Target = AVX512,
 ) -> Plan:  # fmt: skip
     """The convolution of operands (x, w); ``direct`` forbids Winograd's algorithm."""
-    sizes = _sizes(w.shape[2:], stride, padding, dilation, groups)
-    steps, x = Steps(2, epilogue), spatial(x)
-    out = _places(x.shape[2:], sizes.window)
-    if 0 in (x.shape[0], w.shape[0], *out):
-        return steps.plan()
-    axes = [forward_axes(out, sizes.window)]
-    if not direct and _suits_winograd(x, w.shape[0], w.shape[1], axes, sizes):
-        return _winograd(steps, x, w, forward_weights(w, 1), axes[0], target)
-    mixed = _mixed(w.shape[0] // groups, w.shape[1], w.shape[0], groups, w)
-    weights = forward_weights(w, 1 if mixed else groups)
-    return _direct(steps, x, w, weights, axes, sizes, mixed, target)
+    problem = _problem("conv", x, w, (), stride, padding, dilation, groups, direct)
+    weights = forward_weights(w, 1 if problem.mixed else groups)
+    return _convolution(Steps(2, epilogue), problem, spatial(x), w, weights, target)
 
 
 def conv_input(
@@ -92,75 +164,41 @@ def conv_input(
 
     ``direct`` forbids Winograd's algorithm.
     """
-    sizes = _sizes(w.shape[2:], stride, padding, dilation, groups)
-    steps, g = Steps(2, epilogue), spatial(g)
-    if 0 in (g.shape[0], w.shape[1], *size):
+    problem = _problem("conv_input", g, w, size, stride, padding, dilation, groups, direct)
+    make = mixed_backward_weights if problem.mixed else backward_weights
+    return _convolution(Steps(2, epilogue), problem, spatial(g), w, make(w, groups), target)
+
+
+def _convolution(
+    steps: Steps, problem: _Problem, x: Layout, w: Layout, weights: Weights, target: Target
+) -> Plan:
+    counts = [axis.count for axes in problem.phases for axis in axes]
+    if not counts or min(x.shape[0], weights.channels, *counts) < 1:
         return steps.plan()
-    axes = backward_axes((1,) * (3 - len(size)) + tuple(size), sizes.window)
-    if not direct and _suits_winograd(g, w.shape[0], w.shape[1], axes, sizes):
-        return _winograd(steps, g, w, backward_weights(w, 1), axes[0], target)
-    mixed = _mixed(w.shape[1], w.shape[0] // groups, w.shape[1] * groups, groups, w)
-    weights = mixed_backward_weights(w, groups) if mixed else backward_weights(w, groups)
-    return _direct(steps, g, w, weights, axes, sizes, mixed, target)
-
-
-def _sizes(
-    kernel: Shape, stride: Shape, padding: Pairs, dilation: Shape, groups: int
-) -> _Sizes:
-    window = Window(tuple(kernel), tuple(stride), tuple(padding), tuple(dilation))
-    return _Sizes(len(kernel), widened(window), groups)
-
-
-def _places(size: Shape, window: Window) -> Shape:
-    """How many windows fit along each dimension."""
-    parts = zip(size, *window, strict=True)
-    return tuple([(n + sum(p) - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in parts])
-
-
-def _mixed(channels: int, inner: int, total: int, groups: int, w: Layout) -> int:
-    """The result's channels of a group, if several groups share a vector; else 0."""
-    lanes = lanes_for(total, w.stored)
-    fits = channels < lanes and lanes % channels == 0 and inner <= 2 * channels
-    return channels if groups > 1 and fits else 0
-
-
-def _direct(
-    steps: Steps, x: Layout, w: Layout, weights: Weights, axes: list[Axes], sizes: _Sizes,
-    mixed: int, target: Target,
-) -> Plan:  # fmt: skip
-    channels = bool(mixed) or weights.inner >= FEW_CHANNELS
-    source, x = prepared(steps, 0, x, axes, channels)
-    packed = steps.temporary(weights.packed)
-    steps.add(pack(w, weights), 1, packed)
-    conv = Convolution(x, weights, sizes.window.kernel, tuple(axes), sizes.rank, mixed)
-    steps.add(direct_kernel(conv, steps.end, target), source, packed, *steps.epilogue)
+    channels = problem.winograd or problem.mixed > 0 or weights.inner >= FEW_CHANNELS
+    source, x = surrounded(steps, 0, x, problem.halo(x.shape[2:]), channels)
+    if problem.winograd:
+        packed = steps.temporary(transformed(weights))
+        steps.add(transform_weights(w, weights), 1, packed)
+        kernel = _winograd(problem, x, weights, steps.end, target)
+    else:
+        packed = steps.temporary(weights.packed)
+        steps.add(pack(w, weights), 1, packed)
+        conv = Convolution(
+            x, weights, problem.window.kernel, problem.phases, problem.rank, problem.mixed
+        )
+        kernel = direct_kernel(conv, steps.end, target)
+    steps.add(kernel, source, packed, *steps.epilogue)
     return steps.plan()
-
-
-def _suits_winograd(
-    x: Layout, outs: int, ins: int, axes: list[Axes], sizes: _Sizes
-) -> bool:  # fmt: skip
-    """Whether tiles of 4x4 save enough of the products, and channels fill vectors."""
-    window = sizes.window
-    plain = window.kernel == (1, 3, 3) and max(*window.stride, *window.dilation, sizes.groups) == 1
-    if not plain or x.dtype is not dt.float32 or min(outs, ins) < LANES or sizes.rank != 2:
-        return False
-    _, high, wide = (axis.count for axis in axes[0])
-    tiles = Tiles(1, high, wide)
-    return PLANES * tiles.high * tiles.wide < 0.7 * 9 * high * wide
 
 
 def _winograd(
-    steps: Steps, x: Layout, w: Layout, weights: Weights, axes: Axes, target: Target
-) -> Plan:
-    source, x = surrounded(steps, 0, x, halo_of_tiles(axes, x.shape[2:]), True)
-    products = steps.temporary(transformed(weights))
-    steps.add(transform_weights(w, weights), 1, products)
+    problem: _Problem, x: Layout, weights: Weights, epilogue: Epilogue, target: Target
+) -> Kernel:
     group = min(rounded(weights.channels), GROUP)
-    tiles = Tiles(x.shape[0], axes[1].count, axes[2].count)
-    conv = Winograd(x, weights, axes, task_rows(tiles, weights.inner, group), group)
-    steps.add(winograd(conv, steps.end, target), source, products, *steps.epilogue)
-    return steps.plan()
+    axes = problem.phases[0]
+    rows = task_rows(Tiles(x.shape[0], axes[1].count, axes[2].count), weights.inner, group)
+    return winograd(Winograd(x, weights, axes, rows, group), epilogue, target)
 
 
 def conv_weight(
@@ -169,33 +207,27 @@ def conv_weight(
 ) -> Plan:  # fmt: skip
     """The gradient for weights of kernel ``size``, of operands (x, g).
 
-    The epilogue sees the result as a matrix (OC, C / groups * kernel cells), as PyTorch's weights
-    lie in memory.
+    The epilogue sees the result as a matrix (OC, C / groups * kernel cells), which is how
+    PyTorch's weights lie in memory. ``direct`` forbids Winograd's algorithm.
     """
-    sizes = _sizes(size, stride, padding, dilation, groups)
+    problem = _problem("conv_weight", x, g, size, stride, padding, dilation, groups, direct)
     steps, x, g = Steps(2, epilogue), spatial(x), spatial(g)
-    inner = x.shape[1] // groups
-    if 0 in (g.shape[1], inner):
+    if 0 in (g.shape[1], x.shape[1]):
         return steps.plan()
-    axes = forward_axes(g.shape[2:], sizes.window)
-    if not direct and x.shape[0] and _suits_winograd(x, g.shape[1], x.shape[1], [axes], sizes):
-        return _winograd_weight(steps, x, g, axes, target)
-    mixed = _mixed(g.shape[1] // groups, inner, g.shape[1], groups, g)
-    source, x = prepared(steps, 0, x, [axes], bool(mixed) or inner >= FEW_CHANNELS)
-    gradient, g = surrounded(steps, 1, g, ((0, 0),) * 3, True)
-    conv = WeightConvolution(x, g, sizes.window.kernel, axes, groups, mixed)
+    fast = problem.winograd and x.shape[0] > 0
+    channels = fast or problem.mixed > 0 or x.shape[1] // groups >= FEW_CHANNELS
+    source, x = surrounded(steps, 0, x, problem.halo(x.shape[2:]), channels)
+    edge = halo_of_results(g.shape[2:]) if fast else NO_HALO
+    gradient, g = surrounded(steps, 1, g, edge, True)
+    axes = problem.phases[0]
+    conv: WinogradWeight | WeightConvolution
+    if fast:
+        conv, taps = WinogradWeight(x, g, axes), winograd_taps
+        kernel = winograd_weight(conv, target)
+    else:
+        conv = WeightConvolution(x, g, problem.window.kernel, axes, groups, problem.mixed)
+        kernel, taps = direct_weight(conv, target), None
     partial = steps.temporary(conv.gradient.partial)
-    steps.add(direct_weight(conv, target), source, gradient, partial)
-    steps.add(finish(conv.gradient, None, epilogue), partial, *steps.epilogue)
-    return steps.plan()
-
-
-def _winograd_weight(steps: Steps, x: Layout, g: Layout, axes: Axes, target: Target) -> Plan:
-    source, x = surrounded(steps, 0, x, halo_of_tiles(axes, x.shape[2:]), True)
-    whole = [(0, -size % SIDE) for size in g.shape[2:]]
-    gradient, g = surrounded(steps, 1, g, ((0, 0), *whole[1:]), True)
-    conv = WinogradWeight(x, g, axes)
-    partial = steps.temporary(conv.gradient.partial)
-    steps.add(winograd_weight(conv, target), source, gradient, partial)
-    steps.add(finish(conv.gradient, winograd_taps, steps.end), partial, *steps.epilogue)
+    steps.add(kernel, source, gradient, partial)
+    steps.add(finish(conv.gradient, taps, epilogue), partial, *steps.epilogue)
     return steps.plan()

@@ -70,10 +70,10 @@ class WeightConvolution:
         groups = 1 if self.mixed else self.groups
         channels, taps = self.g.shape[1] // groups, math.prod(self.kernel)
         images, size = self.x.shape[0], taps * self.inner * self.g.shape[1]
-        most = min(TASKS, images, images * self.pixels // PIXELS, LARGEST // size)
+        most = min(TASKS, images * self.pixels // PIXELS, LARGEST // size)
         lanes = lanes_for(channels, self.g.stored)
         return Gradient(
-            self.g.dtype, max(1, most), groups, channels, self.inner, taps, taps, lanes
+            self.g.dtype, min(images, max(1, most)), groups, channels, self.inner, taps, taps, lanes
         )
 
     @cached_property

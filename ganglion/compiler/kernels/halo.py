@@ -7,14 +7,12 @@ from collections.abc import Callable, Sequence
 
 from ganglion.compiler.kernel import Kernel, Layout, store_lanes
 from ganglion.compiler.kernels.axes import (
-    Axes,
     Pairs,
     Steps,
     channels_first,
     channels_last,
     each_block,
     halo_of,
-    halo_of_axes,
     has_halo,
 )
 from ganglion.compiler.kernels.tile import load_lanes, natural_lanes, transpose
@@ -23,20 +21,13 @@ from ganglion.compiler.text import BYTES, Code, Index, Reg, const, consts, first
 Line = Callable[[Code, Reg, Reg], None]
 
 
-def prepared(
-    steps: Steps, operand: int, layout: Layout, phases: list[Axes], channels: bool
-) -> tuple[int, Layout]:
-    """The operand with the zeros that ``phases`` read: itself, or a copy made first.
-
-    ``channels``: whether they must be densest.
-    """
-    return surrounded(steps, operand, layout, halo_of_axes(phases, layout.shape[2:]), channels)
-
-
 def surrounded(
     steps: Steps, operand: int, layout: Layout, halo: Pairs, channels: bool
 ) -> tuple[int, Layout]:
-    """The operand with ``halo`` zeros around it: itself, or a copy made first."""
+    """The operand with ``halo`` zeros around it: itself, or a copy made first.
+
+    ``channels``: whether they must be densest.
+    """
     if has_halo(layout, halo) and (layout.strides[1] == 1 or not channels):
         return operand, layout
     in_order = not channels and layout.strides[1] != 1

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ganglion.compiler.kernel import Epilogue, Kernel, Layout, Tile, packed
+from ganglion.compiler.kernel import Epilogue, Kernel, Layout, Tile, row_major
 from ganglion.compiler.kernels.axes import Axes, Pairs, apart, each_block
 from ganglion.compiler.kernels.direct import TASKS, most_sums, rectangle
 from ganglion.compiler.kernels.tile import Target, load_lanes, tile
@@ -216,7 +216,9 @@ def store_planes(code: Code, grid: Grid, place: Reg, step: int) -> None:
 
 def transformed(weights: Weights) -> Layout:
     """The weights to multiply with: (planes, vectors, inner channels, lanes)."""
-    return packed(weights.dtype, (PLANES, weights.vectors, weights.inner, LANES))
+    shape = (PLANES, weights.vectors, weights.inner, LANES)
+    step = plane(weights.inner, LANES * weights.vectors)
+    return Layout(weights.dtype, shape, (step, *row_major(shape)[1:]), 0, PLANES * step)
 
 
 def transform_weights(w: Layout, weights: Weights) -> Kernel:
@@ -280,6 +282,11 @@ def halo_of_tiles(axes: Axes, size: Shape) -> Pairs:
         whole = axis._replace(count=-(-axis.count // SIDE) * SIDE)
         found.append(whole.reach(n))
     return tuple(found)
+
+
+def halo_of_results(size: Shape) -> Pairs:
+    """The zeros after results of spatial ``size`` that whole tiles read."""
+    return ((0, 0), *[(0, -n % SIDE) for n in size[1:]])
 
 
 def task_rows(tiles: Tiles, inner: int, group: int) -> int:

@@ -123,6 +123,14 @@ def test_native_attention_equals_the_eager_one(what, data, case, keys, weights, 
 
 
 @both
+def test_keys_that_no_row_sees(what):
+    case = Case(2, 75, causal=True)
+    with pytest.MonkeyPatch.context() as patch:
+        small_blocks(patch, 32)
+        case.check(what)
+
+
+@both
 def test_heads_are_views_into_one_projection(what):
     batch, length, count, depth = 2, 40, 3, 16
     case = Case(length, length, depth, depth, (batch, count), causal=True)

@@ -2,6 +2,7 @@
 
 from math import inf, nan
 
+from ganglion.ops.pool import MAX_POOL_GATHER
 from tests.ops.samples import FLOATS, INTEGERS, SINGLES, Refused, Sample, t, values
 
 NUMBERS = (*INTEGERS, *FLOATS)
@@ -53,6 +54,15 @@ MAXIMA = [
     Sample("max_pool3d", SPACE, 2, dtypes=SINGLES),
 ]
 
+
+def picked(lib, x, positions):
+    """What a second gradient through max pooling calls."""
+    window = {"kernel": (2, 2), "stride": (2, 1), "padding": (0, 1), "dilation": (1, 1)}
+    return MAX_POOL_GATHER(x, positions, **window)
+
+
+POSITIONS = t(2, 3, 2, 4, dtype="uint8", low=0, high=3, grad=False)
+
 AVERAGES = [
     Sample(AVG1, t(2, 3, 9), 2),
     Sample(AVG1, t(3, 9), 3, 2, 1, ceil_mode=True),
@@ -100,7 +110,12 @@ ADAPTIVE = [
     Sample(TO_MAX3, d(2, 5, 4, 6), (5, None, 4), dtypes=SINGLES),
 ]
 
-SAMPLES = [*MAXIMA, *AVERAGES, *ADAPTIVE]
+SAMPLES = [
+    *MAXIMA,
+    *AVERAGES,
+    *ADAPTIVE,
+    Sample(picked, t(2, 3, 4, 3), POSITIONS, parity=False),
+]
 
 REFUSED = [
     Refused(MAX2, t(3, 3), 2, match="3D .unbatched. or 4D .batched. input to max_pool2d"),
