@@ -12,13 +12,13 @@ import argparse
 import math
 
 import torch
+from runner import Runner, Timing, best, repeated
 from torch.nn import functional
 
 import ganglion.dtypes as dt
 from ganglion.compiler.kernel import Layout, packed
 from ganglion.compiler.kernels.attention import attention
 from ganglion.compiler.kernels.attention_grad import attention_grad
-from runner import Runner, Timing, best, repeated
 
 SHAPES = (
     (8, 4, 128, 32),
@@ -109,7 +109,9 @@ def main() -> None:
                     found = best(peers, threads, given.rounds)
                     times = "  ".join(f"{peer} {t * 1e6:7.0f} us" for peer, t in found.items())
                     rate = flops / found["ganglion"] / 1e9
-                    line += f" | {threads} thread{'s' * (threads > 1)}: {times} ({rate:.0f} GFLOP/s)"
+                    line += (
+                        f" | {threads} thread{'s' * (threads > 1)}: {times} ({rate:.0f} GFLOP/s)"
+                    )
                 print(line, flush=True)
 
 

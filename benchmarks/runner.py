@@ -90,7 +90,9 @@ class Runner:
 
         low, high = share(thread), share(code.add(thread, 1))
         pointers = ", ".join(str(buffer(number)) for number in numbers)
-        room = code.at_index(buffer(len(self.layouts)), code.mul(thread, self.room // 64 * 64), "i8")
+        room = code.at_index(
+            buffer(len(self.layouts)), code.mul(thread, self.room // 64 * 64), "i8"
+        )
         code.when(
             code.compare("slt", low, high),
             lambda: code.line(f"call void @{name}({pointers}, {room}, {low}, {high})"),

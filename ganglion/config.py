@@ -20,6 +20,7 @@ from typing import Any, Generic, TypeVar
 from ganglion.errors import ArgumentError, MissingExtraError
 
 VERSION = "0.1.0"
+COMPILE = False  # whether Trainer and the command line compile, unless told
 
 T = TypeVar("T")
 

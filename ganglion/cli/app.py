@@ -81,6 +81,9 @@ def train(
     checkpoint_every: Annotated[
         float, typer.Option(metavar="SECONDS", help="Time between checkpoints.")
     ] = DEFAULT.checkpoint_every,
+    compile: Annotated[
+        bool, typer.Option(help="Compile the steps; without it they run on NumPy.")
+    ] = DEFAULT.compile,
     output: Annotated[
         Path, typer.Option(file_okay=False, help="Where run folders are made.")
     ] = Path("runs"),

@@ -62,7 +62,8 @@ class SavedRun:
         model = self.network()
         model.load_state_dict(self.folder.weights())
         loss, metric = GOALS[self.record["task"]]
-        return Trainer(model, loss(), SGD(model.parameters()), metrics=[metric])
+        optimizer, compile = SGD(model.parameters()), self.settings.compile
+        return Trainer(model, loss(), optimizer, metrics=[metric], compile=compile)
 
 
 def build(settings: Settings, feature_shape: tuple[int, ...], outputs: int) -> nn.Module:

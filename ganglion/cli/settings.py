@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from ganglion import optim
+from ganglion.config import COMPILE
 from ganglion.errors import ArgumentError, CheckpointError
 from ganglion.models import ACTIVATIONS, cnn, mlp
 
@@ -72,6 +73,7 @@ class Settings:
     patience: int = 10
     seed: int = 0
     checkpoint_every: float = 30.0
+    compile: bool = COMPILE
 
     def __post_init__(self) -> None:
         for problem in self._problems():

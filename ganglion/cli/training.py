@@ -122,6 +122,7 @@ def _trainer(settings: Settings, source: Source, model: nn.Module, folder: RunFo
         patience=settings.patience or None,
         restore_best=True,
         checkpoint_seconds=settings.checkpoint_every,
+        compile=settings.compile,
         data_hash=source.data_hash,
         resume_hint=f"run: ganglion resume {folder.path}",
     )

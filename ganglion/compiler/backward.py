@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import ganglion.dtypes as dt
 from ganglion.autograd.tape import Node as TapeNode
 from ganglion.autograd.tape import edge, new_order, versions
 from ganglion.autograd.walk import grad
@@ -115,9 +114,7 @@ class Backward:
             )
         pairs = [(x, g) for x, g in zip(targets, found, strict=True) if g is not None]
         given = tracer.wrappers
-        made.leaves = [
-            Leaf(None, given[id(x)]) if id(x) in given else Leaf(x) for x, _ in pairs
-        ]
+        made.leaves = [Leaf(None, given[id(x)]) if id(x) in given else Leaf(x) for x, _ in pairs]
         made._split(results, pushed, [tracer.value(g) for _, g in pairs])
         return made
 
@@ -155,7 +152,9 @@ class Backward:
         node = TapeNode()
         node.op, node.params, node.order, node.keys = self._rule, {}, new_order(), ()
         node.watch = None
-        tensors = [given[leaf.given] if leaf.tensor is None else leaf.tensor for leaf in self.leaves]
+        tensors = [
+            given[leaf.given] if leaf.tensor is None else leaf.tensor for leaf in self.leaves
+        ]
         node.edges = [edge(x) for x in tensors]
         node.shapes = [x._data.shape for x in tensors]
         node.dtypes = [x._data.dtype for x in tensors]

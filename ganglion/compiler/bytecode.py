@@ -165,4 +165,3 @@ class _Reader:
         if self.open is not None:
             self.chains.append(self.open)
         self.open = self.subscript = None
-

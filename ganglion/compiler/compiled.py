@@ -94,7 +94,7 @@ def compile(
         raise ArgumentTypeError(
             f"compile takes a function or a module, got {function!r}; make an object of it first"
         )
-    settings = {
+    settings: dict[str, Any] = {
         "fullgraph": fullgraph, "dynamic": dynamic, "interpret": _BACKENDS[backend],
         "keep_grads": keep_grads,
     }  # fmt: skip
@@ -142,6 +142,7 @@ class Compiled:
         self._changes: Counter[Any] = Counter()  # of floats, by place or argument
         self._lifted: dict[Any, Place | str] = {}
         self._warned: set[str] = set()
+        self._failed: Exception | None = None
         usable = available(bool(self.settings["interpret"]))
         self.eager = "" if usable else "this machine cannot compile"
 
@@ -157,7 +158,12 @@ class Compiled:
                         self.specialisations.insert(0, found)
                     return found(leaves)
             made = self._new(args, kwargs, leaves, structure)
-            return self.function(*args, **kwargs) if made is None else made(leaves)
+            if made is not None:
+                return made(leaves)
+            result = self.function(*args, **kwargs)
+            if self._failed is not None:  # and the function itself is not to blame
+                self._give_up(self._failed)
+            return result
 
     # --- new traces ---------------------------------------------------------------------------
 
@@ -178,7 +184,7 @@ class Compiled:
         except Exception as error:
             if self.settings["fullgraph"]:
                 raise
-            self._give_up(error)
+            self._failed = error
             return None
         if made is not None:
             self._say(f"trace {len(self.specialisations) + 1}: {reason}")
@@ -206,9 +212,7 @@ class Compiled:
         if program.past is not None:
             program.past.compile = self._build
         tracer.reads.warn(self._warned, self.name)
-        made = Specialisation(
-            program, self._executable(program), tracer, kinds, structure, reason
-        )
+        made = Specialisation(program, self._executable(program), tracer, kinds, structure, reason)
         made.prepare()
         return made
 
@@ -219,7 +223,7 @@ class Compiled:
                 return other.executable
         return self._build(program)
 
-    def _build(self, program: Program) -> Any:
+    def _build(self, program: Program) -> backends.Executable:
         return Interpreted(program) if self.settings["interpret"] else backends.build(program)
 
     # --- reasons ------------------------------------------------------------------------------
@@ -262,10 +266,8 @@ class Compiled:
             )
 
     def _give_up(self, error: Exception) -> None:
-        self.eager = str(error)
-        warnings.warn(
-            f"{self.name} cannot be compiled and runs eagerly: {error}", stacklevel=4
-        )
+        self.eager, self._failed = str(error), None
+        warnings.warn(f"{self.name} cannot be compiled and runs eagerly: {error}", stacklevel=4)
 
     def _say(self, text: str) -> None:
         if flags.debug:
@@ -303,7 +305,7 @@ class Compiled:
     def __reduce__(self) -> Any:
         module = sys.modules.get(getattr(self, "__module__", ""))
         if getattr(module, getattr(self, "__qualname__", ""), None) is self:
-            return self.__qualname__  # type: ignore[attr-defined]
+            return self.__qualname__
         return _again, (self.function, self.settings)
 
     def __repr__(self) -> str:
@@ -325,8 +327,8 @@ class CompiledObject:
     @staticmethod
     def of(thing: Any, settings: Mapping[str, Any]) -> Any:
         """The compiled form of an object."""
-        kind = type(thing)
-        made = object.__new__(_subclass(kind))
+        kind: Any = type(thing)
+        made: Any = object.__new__(_subclass(kind))
         call = Compiled(MethodType(kind.__call__, thing), **settings)
         call.name = kind.__name__
         for name, value in (("__dict__", vars(thing)), ("_compiled", call), ("_orig_mod", thing)):
@@ -355,7 +357,7 @@ def _again(function: Any, settings: Mapping[str, Any]) -> Compiled:
 
 def _name(function: Any) -> str:
     inner = function.func if isinstance(function, functools.partial) else function
-    return getattr(inner, "__qualname__", type(inner).__name__)
+    return str(getattr(inner, "__qualname__", type(inner).__name__))
 
 
 def _fit(kinds: Sequence[Leaf], leaves: Leaves) -> bool:

@@ -46,9 +46,7 @@ class Interpreted:
 
     def __call__(self, arguments: Sequence[Array], states: Sequence[Array] = ()) -> list[Array]:
         """The outputs, as fresh arrays; new contents are written into the states."""
-        outputs, updates = interpret(
-            self.graph, arguments, states, decomposed=self.decomposed
-        )
+        outputs, updates = interpret(self.graph, arguments, states, decomposed=self.decomposed)
         fresh = [_own(x, (*arguments, *states)) for x in outputs]
         new = [(states[slot], _own(x, states)) for slot, x in updates]
         for state, content_ in new:

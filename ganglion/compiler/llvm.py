@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from typing import Any, Final, NamedTuple
 
-from ganglion.compiler.target import Target, host
+from ganglion.compiler.target import Target, host, runnable
 from ganglion.config import flags, optional
 from ganglion.errors import GraphError
 
@@ -103,7 +103,7 @@ def _prepare(text: str, target: Target) -> tuple[Any, Any]:
 
 
 def _machine(target: Target) -> Any:
-    if target.architecture != host().architecture:
+    if target.architecture != runnable()[0].architecture:
         _know_all_targets()
     return llvm.Target.from_triple(target.triple).create_target_machine(
         cpu=target.cpu, opt=CODEGEN_LEVEL, reloc="pic", codemodel="default"

@@ -25,7 +25,7 @@ from ganglion.compiler.plan import ALIGN, Buffer, Launch, Schedule, plan
 from ganglion.compiler.simplify import expand
 from ganglion.compiler.target import Target, host
 from ganglion.compiler.text import Code, Index, Module, Reg
-from ganglion.compiler.trace import Program
+from ganglion.compiler.program import Program
 from ganglion.eager import run_kernel
 from ganglion.ops.record import OPS
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -33,7 +33,7 @@ class Lifted(float):
     numbers: Numbers
     recipe: Recipe
 
-    def __new__(cls, value: float, recipe: Recipe, numbers: Numbers) -> Lifted:
+    def __new__(cls, value: float, recipe: Recipe, numbers: Numbers) -> Self:
         made = float.__new__(cls, value)
         made.recipe, made.numbers = recipe, numbers
         return made

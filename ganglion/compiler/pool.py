@@ -40,7 +40,7 @@ BARRIER: Final = """
   call void %barrier(ptr %control, i64 %thread, i64 %threads)
 """
 
-IDLE_SECONDS: Final = 200e-6  # workers look for the next run that long: twice a slow wake-up
+IDLE_SECONDS: Final = 200e-6  # workers look for the next run that long: waking takes 20-300 us
 PATIENCE_SECONDS: Final = 50e-6  # a thread looks for others that long before it sleeps
 EXIT_SECONDS: Final = 2.0  # a run that takes longer keeps its workers when Python exits
 
@@ -120,9 +120,9 @@ class Pool:
         except RuntimeError:  # the system, or a Python that exits, allows no more threads
             return False
         self.workers.append(worker)
-        while not self.boxes[place].taken:  # from then on it needs no GIL
-            time.sleep(0)
-        return True
+        while worker.is_alive() and not self.boxes[place].taken:
+            time.sleep(0)  # it needs the GIL until it is in native code
+        return bool(self.boxes[place].taken)
 
     def _work(self, place: int) -> None:
         _leave_signals_to_others()
@@ -243,7 +243,7 @@ def _close() -> None:
 
 
 class _Fork:
-    """A child has no workers: it starts with a pool of its own, and so must no run be cut."""
+    """A child has no workers, so it starts a pool of its own; and no fork cuts a run in two."""
 
     def __init__(self) -> None:
         self.held: Pool | None = None

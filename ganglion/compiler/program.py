@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
+from ganglion.compiler.numbers import Numbers
 from ganglion.graph import Graph
 from ganglion.ops.update import ACCUMULATE
 from ganglion.storage import Chain, Storage
@@ -89,17 +90,12 @@ class Gradient:
 class Past(Protocol):
     """The gradient history of a call's outputs (see ``ganglion.compiler.backward``)."""
 
+    compile: Callable[[Program], Any]
+
     def attach(
         self, made: Sequence[Tensor], given: Sequence[Tensor], outputs: Sequence[Array]
     ) -> None:
         """Give the outputs their history."""
-
-
-class Numbers(Protocol):
-    """Python numbers that the graph reads as state (see ``ganglion.compiler.numbers``)."""
-
-    def refresh(self, leaves: Sequence[Any]) -> bool:
-        """Read them anew; False if the trace relied on what no longer holds."""
 
 
 @dataclass(frozen=True)
@@ -223,9 +219,7 @@ def _builder(result: Any) -> Build:
         return lambda made, given: tuple([made[i] for i in order])
 
     def build(made: Sequence[Tensor], given: Sequence[Tensor]) -> Any:
-        return map_result(
-            lambda x: _fetch(x, made, given) if isinstance(x, _PLACES) else x, result
-        )
+        return map_result(lambda x: _fetch(x, made, given) if isinstance(x, _PLACES) else x, result)
 
     return build
 

@@ -28,9 +28,9 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from ganglion.compiler.bytecode import Chain, Store, Uses, argument_names, uses
 from ganglion.compiler.guards import MISSING, Get, Guards, Place, plain
 from ganglion.compiler.numbers import Lifted
-from ganglion.compiler.bytecode import Chain, Store, Uses, argument_names, uses
 from ganglion.tensor import Tensor
 
 _CODE: Final = (FunctionType, BuiltinFunctionType, MethodType, ModuleType, type)
@@ -74,7 +74,7 @@ class Reads:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Look at every call in this thread within the block."""
-        before = sys.getprofile()
+        before: Any = sys.getprofile()
         sys.setprofile(self._event)
         try:
             yield
@@ -111,9 +111,9 @@ class Reads:
             if stored.line not in warned:
                 warned.add(stored.line)
                 warnings.warn(
-                    f"{stored.line}: {stored.place.name} is set while {name} is traced. A compiled call does not "
-                    "run this line again: keep what changes in a tensor and write to it in place, "
-                    "or set it outside.",
+                    f"{stored.line}: {stored.place.name} is set while {name} is traced. A compiled "
+                    "call does not run this line again: keep what changes in a tensor and write to "
+                    "it in place, or set it outside.",
                     stacklevel=2,
                 )
 
@@ -123,7 +123,7 @@ class Reads:
         if event == "c_call":
             if argument.__module__ == "math" and self._uses.get(frame.f_code) is not None:
                 self.used_math = True
-        elif event == "call" or event == "return":
+        elif event in ("call", "return"):
             try:
                 found = self._uses[frame.f_code]
             except KeyError:
@@ -205,7 +205,8 @@ class Reads:
         self.note(Place(length_hint, value, 0, f"the length of {name}"), len(value))
         if len(value) > _LARGE or isinstance(value, (set, frozenset)):
             return
-        for key, part in zip(value if isinstance(value, dict) else range(len(value)), parts):
+        keys = value if isinstance(value, dict) else range(len(value))
+        for key, part in zip(keys, parts, strict=True):
             self.note(Place(_getter(value), value, key, f"{name}[{key!r}]"), part)
             self._contents(part, f"{name}[{key!r}]", depth - 1)
 
@@ -219,9 +220,7 @@ class Reads:
             value = MISSING if place is None else place.now()
         if place is not None:
             line = f"{frame.f_code.co_filename}:{store.line}"
-            self.stored.setdefault(
-                place.identity, Stored(place, value, line, _reference(holder))
-            )
+            self.stored.setdefault(place.identity, Stored(place, value, line, _reference(holder)))
 
     def _know(self, function: Any) -> None:
         """Remember which function a code belongs to, and those that it closes over."""

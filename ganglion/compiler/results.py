@@ -26,7 +26,6 @@ from ganglion.errors import TraceError
 from ganglion.graph import Graph, Value, argument, state
 from ganglion.ops.record import OPS
 from ganglion.shapes import Meta
-from ganglion.storage import Storage
 from ganglion.tensor import Tensor
 
 if TYPE_CHECKING:

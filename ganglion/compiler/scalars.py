@@ -132,8 +132,9 @@ class Emitter:
         If ``guarded``, memory is read only where it holds.
         """
         code, lanes, usual = self.code, self.value(condition), self.value(y)
-        for _ in range(2):  # all vectors, or all scalars
-            lanes, usual = self._together([lanes, usual])
+        if not self._is_uniform(x):
+            usual = self.wide(usual)
+        lanes, usual = self._together([lanes, usual])
         mask = self.mask
         if guarded and lanes.lanes > 1:
             mask = lanes if mask is None else code.op("and", lanes, mask)
@@ -154,6 +155,21 @@ class Emitter:
             usual.type,
             f"phi {usual.type} [ {usual.name}, %{before} ], [ {found.name}, %{last} ]",
         )
+
+    def _is_uniform(self, e: Scalar) -> bool:
+        """Whether an expression is the same in all lanes, as far as can be told beforehand."""
+        if self.width == 1:
+            return True
+        seen, waiting = {e}, [e]
+        while waiting:
+            x = waiting.pop()
+            made = self.known.get(x) or (self.known.get(x.args[0]) if x.op == "load" else None)
+            if x is self.lane or (made is not None and made.lanes > 1):
+                return False
+            parts = [a for a in x.args if isinstance(a, Scalar) and a not in seen]
+            seen.update(parts)
+            waiting += parts
+        return True
 
     def _any(self, x: Reg) -> Reg:
         """Whether a lane is set."""

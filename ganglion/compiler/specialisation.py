@@ -17,7 +17,6 @@ from ganglion.compiler.program import Array, Delivery, Program, contiguous
 from ganglion.compiler.trace import Tracer
 from ganglion.dispatch import mode
 from ganglion.storage import Storage
-from ganglion.tensor import Tensor
 
 
 class Specialisation:
@@ -163,13 +162,21 @@ class Specialisation:
 
     def misfits(self, leaves: Leaves, names: Sequence[str]) -> Iterator[str]:
         """Why these arguments, and the rest as it is now, do not fit."""
-        for leaf, x, name in zip(self.leaves, leaves, names, strict=True):
-            if not leaf.fits(x):
-                yield difference(leaf, x, name)
+        yield from self._other_arguments(leaves, names)
         for old, new, what in zip(self.context, context(), CONTEXT, strict=True):
             if old != new:
                 yield f"{what}: {old} -> {new}"
         yield from map(str, self.guards.broken())
+        yield from self._other_tensors()
+        if self.numbers is not None and not self.numbers.refresh(leaves):
+            yield str(self.numbers.broken(leaves))
+
+    def _other_arguments(self, leaves: Leaves, names: Sequence[str]) -> Iterator[str]:
+        for leaf, x, name in zip(self.leaves, leaves, names, strict=True):
+            if not leaf.fits(x):
+                yield difference(leaf, x, name)
+
+    def _other_tensors(self) -> Iterator[str]:
         for x, flags in zip(self._graded, self._flags, strict=True):
             if (x._leaf, x._hooks, x._post_hooks) != flags:
                 shape = tuple(x.shape)
@@ -180,16 +187,14 @@ class Specialisation:
             yield "gradients are None that were there"
         elif not self._bound():
             yield "a captured tensor has another shape, dtype or memory"
-        if self.numbers is not None and not self.numbers.refresh(leaves):
-            yield str(self.numbers.broken(leaves))
 
     def explain(self) -> list[str]:
         """What it is for and why it was made."""
         graph = self.program.graph
+        nodes, states, written = map(len, (graph.topological(), graph.states, graph.updates))
         return [
             f"({', '.join(map(str, self.leaves))}): {self.reason}",
-            f"  {len(graph.topological())} nodes, {len(graph.states)} tensors of state, "
-            f"{len(graph.updates)} of them written; {self.calls} calls",
+            f"  {nodes} nodes, {states} tensors of state, {written} written; {self.calls} calls",
         ]
 
     def floats(self) -> Iterator[Broken]:

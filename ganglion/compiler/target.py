@@ -35,8 +35,8 @@ class Caches:
 class Target:
     """An instruction set and what kernels need to know about it.
 
-    ``tiles`` lists good register tiles of a matrix product, best first, as (rows, vectors of 16
-    floats): accumulators, a row of the right side and a broadcast fit the registers.
+    ``sums``: how many vectors of 16 floats a tile of a product may sum up in registers, which hold
+    a row of the right side and a broadcast besides.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Target:
     fma: bool  # llvm.fma is an instruction; without it, it would be a library call per lane
     lanes: int  # floats in one register
     registers: int
-    tiles: tuple[tuple[int, int], ...]
+    sums: int
     caches: Caches = Caches()
 
     @property
@@ -78,7 +78,7 @@ TARGETS: Final = {
             fma=True,
             lanes=16,
             registers=32,
-            tiles=((14, 2), (8, 3), (8, 2), (6, 4), (16, 1)),
+            sums=24,
         ),
         Target(
             name="avx2",
@@ -88,7 +88,7 @@ TARGETS: Final = {
             fma=True,
             lanes=8,
             registers=16,
-            tiles=((6, 1), (4, 1), (2, 2)),
+            sums=6,
         ),
         Target(
             name="sse2",
@@ -98,7 +98,7 @@ TARGETS: Final = {
             fma=False,
             lanes=4,
             registers=16,
-            tiles=((2, 1), (1, 2)),
+            sums=2,
         ),
         Target(
             name="neon",
@@ -108,7 +108,7 @@ TARGETS: Final = {
             fma=True,
             lanes=4,
             registers=32,
-            tiles=((6, 1), (4, 1), (2, 2)),
+            sums=6,
         ),
     )
 }

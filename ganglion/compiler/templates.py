@@ -13,14 +13,18 @@ from typing import Any
 
 import ganglion.dtypes as dt
 from ganglion.compiler.kernel import Epilogue, Layout, Plan
-from ganglion.compiler.kernels import conv
+from ganglion.compiler.kernels import conv, recurrent, recurrent_grad
 from ganglion.compiler.kernels.attention import attention
 from ganglion.compiler.kernels.attention_grad import attention_grad
 from ganglion.compiler.kernels.gemm import product
+from ganglion.compiler.target import host
 from ganglion.graph import Node, Value
 from ganglion.ops.attention import ATTENTION, ATTENTION_GRAD
 from ganglion.ops.conv import CONV, CONV_INPUT, CONV_WEIGHT
+from ganglion.ops.gru import GRU, GRU_GRAD
+from ganglion.ops.lstm import LSTM, LSTM_GRAD
 from ganglion.ops.matmul import MATMUL
+from ganglion.ops.recurrent import RNN, RNN_GRAD
 from ganglion.shapes import Shape
 
 
@@ -87,7 +91,7 @@ def _matmul(node: Node, operands: Sequence[Layout], epilogue: Epilogue) -> Plan:
     batch = node.outputs[0].shape[:-2]
     a = _expanded(_turned(operands[0], params["tx"]), batch)
     b = _expanded(_turned(operands[1], params["ty"]), batch)
-    return product(a, b, epilogue, node.outputs[0].shape)
+    return product(a, b, epilogue, node.outputs[0].shape, target=host())
 
 
 # --- convolutions ---------------------------------------------------------------------------------
@@ -99,15 +103,15 @@ def _single(node: Node) -> bool:
 
 
 def _conv_forward(node: Node, operands: Sequence[Layout], epilogue: Epilogue) -> Plan:
-    return conv.conv_forward(*operands, epilogue, **node.kwargs)
+    return conv.conv_forward(*operands, epilogue, target=host(), **node.kwargs)
 
 
 def _conv_input(node: Node, operands: Sequence[Layout], epilogue: Epilogue) -> Plan:
-    return conv.conv_input(*operands, epilogue, **node.kwargs)
+    return conv.conv_input(*operands, epilogue, target=host(), **node.kwargs)
 
 
 def _conv_weight(node: Node, operands: Sequence[Layout], epilogue: Epilogue) -> Plan:
-    return conv.conv_weight(*operands, epilogue, **node.kwargs)
+    return conv.conv_weight(*operands, epilogue, target=host(), **node.kwargs)
 
 
 def _rows_of_weight(node: Node) -> Shape:
@@ -125,19 +129,16 @@ def _operands(*places: int, result: bool = True) -> Callable[[Node], Sequence[Va
     return images
 
 
-# --- attention ------------------------------------------------------------------------------------
+# --- kernels that store their results -------------------------------------------------------------
 
 
-def _attention(
-    node: Node, operands: Sequence[Layout | None], results: Sequence[Layout]
-) -> Plan:
-    return attention(*operands, *results, **node.kwargs)  # type: ignore[arg-type]
+def _in_order(kernels: Callable[..., Plan]) -> Template:
+    """A record whose kernels take its inputs, then its results, then its parameters."""
 
+    def store(node: Node, operands: Sequence[Layout | None], results: Sequence[Layout]) -> Plan:
+        return kernels(*operands, *results, target=host(), **node.kwargs)
 
-def _attention_grad(
-    node: Node, operands: Sequence[Layout | None], results: Sequence[Layout]
-) -> Plan:
-    return attention_grad(*operands, *results, **node.kwargs)  # type: ignore[arg-type]
+    return Template(_floating, store=store)
 
 
 TEMPLATES: dict[str, Template] = {
@@ -147,6 +148,12 @@ TEMPLATES: dict[str, Template] = {
     CONV_WEIGHT.name: Template(
         _floating, finish=_conv_weight, shape=_rows_of_weight, images=_operands(0, 1, result=False)
     ),
-    ATTENTION.name: Template(_floating, store=_attention),
-    ATTENTION_GRAD.name: Template(_floating, store=_attention_grad),
+    ATTENTION.name: _in_order(attention),
+    ATTENTION_GRAD.name: _in_order(attention_grad),
+    LSTM.name: _in_order(recurrent.lstm_layer),
+    LSTM_GRAD.name: _in_order(recurrent_grad.lstm_layer_grad),
+    GRU.name: _in_order(recurrent.gru_layer),
+    GRU_GRAD.name: _in_order(recurrent_grad.gru_layer_grad),
+    RNN.name: _in_order(recurrent.rnn_layer),
+    RNN_GRAD.name: _in_order(recurrent_grad.rnn_layer_grad),
 }

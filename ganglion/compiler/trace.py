@@ -21,7 +21,7 @@ from ganglion import eager
 from ganglion.autograd.anomaly import user_line
 from ganglion.autograd.inplace import check_writable, own_saved, rebase
 from ganglion.compiler.numbers import NUMBER, Lifted, Numbers
-from ganglion.compiler.program import Program as Program
+from ganglion.compiler.program import Program
 from ganglion.compiler.reads import Reads
 from ganglion.compiler.results import Results
 from ganglion.compiler.stepping import Stepping

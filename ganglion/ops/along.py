@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import ganglion.dtypes as dt
 from ganglion.errors import DTypeError, IndexingError, ShapeError
+from ganglion.ops import places
 from ganglion.ops.index import (
     INDEX,
     INDEX_ADD,
@@ -103,6 +104,7 @@ WRAP_INDEX = Op(
     "index",
     lambda index, dim, size: bounded(wrapped(index, size), dim, size),
     lambda index, dim, size: Meta(index.shape, dt.int64),
+    element=places.wrapped,
 )
 
 

@@ -39,12 +39,7 @@ def _compare(name: str, ufunc: Any) -> Op:
 
 
 def _comparable(x: Scalar) -> Scalar:
-    """Halves as float32; numbers are rounded to halves first."""
-    if x.dtype not in dt.HALVES:
-        return x
-    if x.op == "const":
-        return scalar.const(float(x.dtype.numpy.type(x.args[0])), dt.float32)
-    return scalar.cast(x, dt.float32)
+    return scalar.cast(x, dt.float32) if x.dtype in dt.HALVES else x
 
 
 EQ = _compare("eq", np.equal)

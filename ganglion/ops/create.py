@@ -9,8 +9,11 @@ import numpy as np
 
 import ganglion.dtypes as dt
 from ganglion.errors import ArgumentError, ArgumentTypeError, DTypeError, ShapeError
+from ganglion.ops import powers, scalar
 from ganglion.ops.movement import cast, clone, expand
+from ganglion.ops.places import Index
 from ganglion.ops.record import Op, into
+from ganglion.ops.scalar import Scalar
 from ganglion.shapes import Meta, Shape, show, size_args
 from ganglion.storage import device as as_device
 
@@ -62,20 +65,66 @@ def _log_line(start: float, end: float, steps: int, base: float, dtype: dt.dtype
     return powers.astype(dtype.numpy)
 
 
-def _constant(name: str, kernel: Any, infer: Any) -> Op:
-    return Op(name, "create", kernel, infer)
+def _constant(name: str, kernel: Any, infer: Any, element: Any) -> Op:
+    return Op(name, "create", kernel, infer, element=element)
 
 
-FULL = _constant("full", _filled, lambda shape, value, dtype: Meta(shape, dtype))
-ARANGE = _constant("arange", _ranged, lambda start, step, size, dtype: Meta((size,), dtype))
-LINSPACE = _constant("linspace", _line, lambda start, end, steps, dtype: Meta((steps,), dtype))
+def _range_element(index: Index, start: Number, step: Number, size: int, dtype: dt.dtype) -> Scalar:
+    if isinstance(start, int) and isinstance(step, int):
+        return scalar.cast(index[0] * step + start, dtype)
+    wide = scalar.cast(index[0], dt.float64) * float(step)
+    return scalar.cast(wide + float(start), dtype)
+
+
+def _spaced_element(index: Index, start: float, end: float, steps: int, dtype: dt.dtype) -> Scalar:
+    kind = _computing(dtype)
+    first, last = kind(start), kind(end)
+    step = (last - first) / kind(max(steps - 1, 1))
+    wide = dt.of_numpy(np.dtype(kind))
+    if steps < 2:
+        return scalar.const(float(first), wide)
+    up, down = (scalar.cast(i, wide) * float(step) for i in (index[0], steps - 1 - index[0]))
+    return scalar.where(index[0] < steps // 2, up + float(first), float(last) - down)
+
+
+def _log_element(
+    index: Index, start: float, end: float, steps: int, base: float, dtype: dt.dtype
+) -> Scalar:
+    exponent = _spaced_element(index, start, end, steps, dtype)
+    return scalar.cast(powers.power(scalar.const(base, exponent.dtype), exponent), dtype)
+
+
+FULL = _constant(
+    "full",
+    _filled,
+    lambda shape, value, dtype: Meta(shape, dtype),
+    lambda index, shape, value, dtype: scalar.const(value, dtype),
+)
+ARANGE = _constant(
+    "arange",
+    _ranged,
+    lambda start, step, size, dtype: Meta((size,), dtype),
+    _range_element,
+)
+LINSPACE = _constant(
+    "linspace",
+    _line,
+    lambda start, end, steps, dtype: Meta((steps,), dtype),
+    lambda index, start, end, steps, dtype: scalar.cast(
+        _spaced_element(index, start, end, steps, dtype), dtype
+    ),
+)
 LOGSPACE = _constant(
-    "logspace", _log_line, lambda start, end, steps, base, dtype: Meta((steps,), dtype)
+    "logspace",
+    _log_line,
+    lambda start, end, steps, base, dtype: Meta((steps,), dtype),
+    _log_element,
 )
 EYE = _constant(
     "eye",
     lambda n, m, dtype: np.eye(n, m, dtype=dtype.numpy),
     lambda n, m, dtype: Meta((n, m), dtype),
+    lambda index, n, m, dtype: scalar.cast(scalar.eq(index[0], index[1]), dtype),
 )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 import ganglion.dtypes as dt
 from ganglion.errors import IndexingError, ShapeError
+from ganglion.ops import places
 from ganglion.ops.movement import clone, reshape, view_op
 from ganglion.ops.record import Op, into
 from ganglion.shapes import Meta, Shape, normalize_dim, show
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 
 
-def _movement(name: str, kernel: Any, infer: Any, rule: Any) -> Op:
-    return Op(name, "movement", kernel, infer, vjp=(rule,), in_float32=False)
+def _movement(name: str, kernel: Any, infer: Any, rule: Any, element: Any) -> Op:
+    return Op(name, "movement", kernel, infer, vjp=(rule,), in_float32=False, element=element)
 
 
 # --- diagonals ------------------------------------------------------------------------------------
@@ -51,12 +52,14 @@ DIAGONAL = view_op(
     _diagonal_array,
     _infer_diagonal,
     lambda s, g: EMBED_DIAGONAL(g, shape=s.shapes[0], **s.params),
+    places.diagonal,
 )
 EMBED_DIAGONAL: Op = _movement(
     "embed_diagonal",
     _embed_diagonal_array,
     lambda x, shape, offset, dim1, dim2: Meta(shape, x.dtype),
     lambda s, g: DIAGONAL(g, **{k: v for k, v in s.params.items() if k != "shape"}),
+    places.embedded_diagonal,
 )
 
 
@@ -111,6 +114,7 @@ TRIANGLE: Op = _movement(
     _triangle_array,
     lambda x, diagonal, upper: x,
     lambda s, g: TRIANGLE(g, **s.params),
+    places.triangle,
 )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 import ganglion.dtypes as dt
 from ganglion.errors import DTypeError, IndexingError, ShapeError
+from ganglion.ops import places
 from ganglion.ops.movement import SLICE, reshape
 from ganglion.ops.record import Op, Saved
 from ganglion.shapes import Meta, Shape, broadcast_shapes, normalize_dim, show
@@ -111,6 +112,7 @@ GATHER = Op(
     ),
     saves="y",
     in_float32=False,
+    element=places.gathered,
 )
 
 
@@ -200,6 +202,7 @@ INDEX = Op(
     vjp=(_index_rule, None),
     saves="y",
     in_float32=False,
+    element=places.indexed,
 )
 
 
@@ -297,6 +300,7 @@ INDEX_STACK = Op(
     "index",
     _stacked,
     lambda *parts: Meta((len(parts), *_joint_shape(parts)), dt.int64),
+    element=places.stacked_positions,
 )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ganglion.errors import ArgumentTypeError, IndexingError, ShapeError
+from ganglion.ops import places
 from ganglion.ops.movement import SLICE, reshape, slice_dim
 from ganglion.ops.record import Op, Saved, into
 from ganglion.ops.views import atleast_1d, atleast_2d, atleast_3d
@@ -103,7 +104,14 @@ def _cat_rule(s: Saved, g: Tensor) -> Sequence[Tensor | None]:
 
 
 CAT: Op = Op(
-    "cat", "movement", _cat_array, _infer_cat, vjp=_cat_rule, promote="same", in_float32=False
+    "cat",
+    "movement",
+    _cat_array,
+    _infer_cat,
+    vjp=_cat_rule,
+    promote="same",
+    in_float32=False,
+    element=places.concatenated,
 )
 
 
@@ -126,6 +134,7 @@ STACK: Op = Op(
     vjp=lambda s, g: UNBIND(g, dim=s["dim"]),
     promote="same",
     in_float32=False,
+    element=places.stacked,
 )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 import ganglion.dtypes as dt
 from ganglion.errors import IndexingError, ShapeError
-from ganglion.ops import scalar
+from ganglion.ops import places, scalar
 from ganglion.ops.record import OPS, Op, Saved
 from ganglion.shapes import Meta, Shape, infer_size, normalize_dim, show, size_args
 
@@ -79,9 +79,11 @@ def contiguous(input: Tensor, memory_format: Any = None) -> Tensor:
 # --- views: the output shares the input's memory --------------------------------------------------
 
 
-def view_op(name: str, kernel: Any, infer: Any, rule: Any) -> Op:
-    """A view and its gradient rule."""
-    return Op(name, "view", kernel, infer, vjp=(rule,), view=True, in_float32=False)
+def view_op(name: str, kernel: Any, infer: Any, rule: Any, element: Any) -> Op:
+    """A view, its gradient rule, and where its elements come from."""
+    return Op(
+        name, "view", kernel, infer, vjp=(rule,), view=True, in_float32=False, element=element
+    )
 
 
 def _view_array(x: Array, shape: Shape) -> Array:
@@ -118,20 +120,31 @@ VIEW = view_op(
     _view_array,
     lambda x, shape: Meta(infer_size(shape, x.numel), x.dtype),
     lambda s, g: reshape(g, s.shapes[0]),
+    places.viewed,
 )
 PERMUTE: Op = view_op(
     "permute",
     lambda x, dims: x.transpose(dims),
     lambda x, dims: Meta(tuple(x.shape[d] for d in dims), x.dtype),
     lambda s, g: PERMUTE(g, dims=tuple(sorted(s["dims"], key=s["dims"].__getitem__))),
+    places.permuted,
 )
 EXPAND = view_op(
     "expand",
     _expand_array,
     lambda x, shape: Meta(_check_expand(x.shape, shape), x.dtype),
     lambda s, g: g,  # the walk sums over the broadcast dimensions
+    places.expanded,
 )
-ALIAS = Op("alias", "view", lambda x: x[...], lambda x: x, view=True, in_float32=False)
+ALIAS = Op(
+    "alias",
+    "view",
+    lambda x: x[...],
+    lambda x: x,
+    view=True,
+    in_float32=False,
+    element=places.same,
+)
 
 
 def _view_dtype_meta(x: Meta, dtype: dt.dtype) -> Meta:
@@ -152,6 +165,7 @@ VIEW_DTYPE = Op(
     _view_dtype_meta,
     view=True,
     in_float32=False,
+    element=places.read_as,
 )
 
 
@@ -187,6 +201,7 @@ SLICE = view_op(
     lambda x, key: x[(*key, ...)],  # the ellipsis keeps 0-d results arrays
     _infer_slice,
     lambda s, g: EMBED(g, shape=s.shapes[0], key=s["key"], fill=0),
+    places.sliced,
 )
 # a constant of ``shape`` with the input at a basic index: a slice backwards, or padding
 EMBED: Op = Op(
@@ -196,6 +211,7 @@ EMBED: Op = Op(
     lambda x, shape, key, fill: Meta(shape, x.dtype),
     vjp=(lambda s, g: SLICE(g, key=s["key"]),),
     in_float32=False,
+    element=places.embedded,
 )
 
 
@@ -253,9 +269,17 @@ WRITE_VIEW = Op(
     lambda base, value, chain: base,
     vjp=(_write_view_base, lambda s, g: _through(g, s["chain"])),
     in_float32=False,
+    element=places.written,
 )
 
-ZEROS_OF = Op("zeros_of", "movement", np.zeros_like, lambda x: x, in_float32=False)
+ZEROS_OF = Op(
+    "zeros_of",
+    "movement",
+    np.zeros_like,
+    lambda x: x,
+    in_float32=False,
+    element=places.zeros,
+)
 
 
 def zeros_of(input: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import numpy as np
 import ganglion.dtypes as dt
 from ganglion.dispatch import read
 from ganglion.errors import DTypeError, ShapeError
+from ganglion.ops import places
 from ganglion.ops.index import INDEX, INDEX_PUT
 from ganglion.ops.join import unbind
 from ganglion.ops.movement import SLICE, reshape
@@ -107,6 +108,7 @@ ONE_HOT = Op(
     "index",
     _one_hot_array,
     lambda index, classes: Meta((*index.shape, classes), dt.int64),
+    element=places.one_hot,
 )
 
 

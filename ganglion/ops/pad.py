@@ -9,9 +9,12 @@ import numpy as np
 
 import ganglion.dtypes as dt
 from ganglion.errors import ArgumentError, ShapeError
+from ganglion.ops import scalar
 from ganglion.ops.index import INDEX
 from ganglion.ops.movement import EMBED, SLICE, clone
+from ganglion.ops.places import Index
 from ganglion.ops.record import Op
+from ganglion.ops.scalar import Scalar
 from ganglion.shapes import Meta, Shape, show
 
 if TYPE_CHECKING:
@@ -31,11 +34,21 @@ def _positions(size: int, before: int, after: int, pad_mode: str) -> Array:
     return last - abs(last - abs(at))  # mirrored at both ends
 
 
+def _position(index: Index, size: int, before: int, after: int, pad_mode: str) -> Scalar:
+    at, last = index[0] - before, size - 1
+    if pad_mode == "circular":
+        return (at + before * size) % size
+    if pad_mode == "replicate":
+        return scalar.minimum(scalar.maximum(at, 0), last)
+    return last - scalar.absolute(last - scalar.absolute(at))
+
+
 PAD_POSITIONS = Op(
     "pad_positions",
     "create",
     _positions,
     lambda size, before, after, pad_mode: Meta((before + size + after,), dt.int64),
+    element=_position,
 )
 
 

@@ -19,6 +19,7 @@ import ganglion.dtypes as dt
 from ganglion import rng
 from ganglion.dispatch import write
 from ganglion.errors import ArgumentError, ArgumentTypeError, DTypeError, ShapeError
+from ganglion.ops import draws
 from ganglion.ops.arithmetic import add, div, mul, neg
 from ganglion.ops.create import chosen, made, sizes
 from ganglion.ops.movement import cast, expand
@@ -132,17 +133,17 @@ def _infer_shaped(state: Meta, shape: Shape, dtype: dt.dtype, **params: Any) -> 
     return Meta(shape, dtype)
 
 
-def _random(name: str, kernel: Any, infer: Any = _infer_shaped) -> Op:
-    return Op(name, "random", kernel, infer, random=True)
+def _random(name: str, kernel: Any, element: Any, infer: Any = _infer_shaped) -> Op:
+    return Op(name, "random", kernel, infer, random=True, element=element)
 
 
-RANDOM_UNIFORM = _random("random_uniform", _uniform)
-RANDOM_NORMAL = _random("random_normal", _normal)
-RANDOM_MASK = _random("random_mask", _mask)  # ``scale`` with probability ``p``, else 0
-RANDOM_INTEGERS = _random("random_integers", _integers)
-RANDOM_COINS = _random("random_coins", _coins, lambda state, p: p)
+RANDOM_UNIFORM = _random("random_uniform", _uniform, draws.uniform)
+RANDOM_NORMAL = _random("random_normal", _normal, draws.normal)
+RANDOM_MASK = _random("random_mask", _mask, draws.mask)  # ``scale`` with probability ``p``, else 0
+RANDOM_INTEGERS = _random("random_integers", _integers, draws.integers)
+RANDOM_COINS = _random("random_coins", _coins, draws.coins, lambda state, p: p)
 RANDOM_PERMUTATION = _random(
-    "random_permutation", _permutation, lambda state, n, dtype: Meta((n,), dtype)
+    "random_permutation", _permutation, None, lambda state, n, dtype: Meta((n,), dtype)
 )
 RANDOM_CHOICES = Op(
     "random_choices",
@@ -152,7 +153,9 @@ RANDOM_CHOICES = Op(
     random=True,
     runs="host",
 )
-ADVANCE = Op("advance", "random", _advance, lambda state: state, donates=(0,))
+ADVANCE = Op(
+    "advance", "random", _advance, lambda state: state, donates=(0,), element=draws.advanced
+)
 
 
 exp_ = in_place(exp)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ganglion.errors import ArgumentError, ShapeError
+from ganglion.ops import places
 from ganglion.ops.along import index_select
 from ganglion.ops.join import stack
 from ganglion.ops.movement import clone, expand, reshape, transpose, unsqueeze
@@ -36,6 +37,7 @@ FLIP: Op = Op(
     lambda x, dims: x,
     vjp=(lambda s, g: FLIP(g, dims=s["dims"]),),
     in_float32=False,
+    element=places.flipped,
 )
 ROLL: Op = Op(
     "roll",
@@ -44,6 +46,7 @@ ROLL: Op = Op(
     lambda x, shift, axis: x,
     vjp=(lambda s, g: ROLL(g, shift=tuple(-n for n in s["shift"]), axis=s["axis"]),),
     in_float32=False,
+    element=places.rolled,
 )
 
 

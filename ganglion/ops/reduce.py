@@ -10,6 +10,7 @@ import numpy as np
 
 import ganglion.dtypes as dt
 from ganglion.errors import DTypeError, IndexingError, ShapeError
+from ganglion.ops import places
 from ganglion.ops.arithmetic import div, mul
 from ganglion.ops.compare import eq, isnan, logical_not, ne
 from ganglion.ops.elementwise import Array
@@ -81,6 +82,7 @@ SUM = Op(
     lambda x, dims, keepdim: Meta(reduced(x.shape, dims, keepdim), widened(x.dtype)),
     vjp=(lambda s, g: grow(g, s.shapes[0], s["dims"]),),
     flops=each_element,
+    element=places.reduction("sum"),
 )
 
 
@@ -117,6 +119,7 @@ PROD = Op(
     vjp=(_prod_rule,),
     saves="x",
     flops=each_element,
+    element=places.reduction("prod"),
 )
 
 
@@ -223,7 +226,7 @@ def tied_rule(s: Saved, g: Tensor) -> Tensor:
     return tied * grow(share, shape, dims)
 
 
-def _extreme(name: str, kernel: np.ufunc) -> Op:
+def _extreme(name: str, kernel: np.ufunc, kind: str) -> Op:
     return Op(
         name,
         "reduce",
@@ -232,21 +235,23 @@ def _extreme(name: str, kernel: np.ufunc) -> Op:
         vjp=(tied_rule,),
         saves="xo",
         flops=each_element,
+        element=places.extreme(kind),
     )
 
 
-def _position(name: str, kernel: Any) -> Op:
+def _position(name: str, kernel: Any, kind: str) -> Op:
     return Op(
         name,
         "reduce",
         lambda x, dim, keepdim: kernel(x, axis=dim, keepdims=keepdim),
         lambda x, dim, keepdim: Meta(reduced(x.shape, (dim,), keepdim), dt.int64),
         flops=each_element,
+        element=places.place_of_extreme(kind),
     )
 
 
-AMAX, AMIN = _extreme("amax", np.maximum), _extreme("amin", np.minimum)
-ARGMAX, ARGMIN = _position("argmax", np.argmax), _position("argmin", np.argmin)
+AMAX, AMIN = _extreme("amax", np.maximum, "max"), _extreme("amin", np.minimum, "min")
+ARGMAX, ARGMIN = _position("argmax", np.argmax, "max"), _position("argmin", np.argmin, "min")
 
 
 class MinMax(NamedTuple):
@@ -381,7 +386,7 @@ def _truth_dtype(d: dt.dtype) -> dt.dtype:
     return d if d is dt.uint8 else dt.bool_
 
 
-def _truth(name: str, kernel: np.ufunc) -> Op:
+def _truth(name: str, kernel: np.ufunc, kind: str) -> Op:
     return Op(
         name,
         "reduce",
@@ -390,10 +395,11 @@ def _truth(name: str, kernel: np.ufunc) -> Op:
         ),
         lambda x, dims, keepdim: Meta(reduced(x.shape, dims, keepdim), _truth_dtype(x.dtype)),
         flops=each_element,
+        element=places.truth(kind),
     )
 
 
-ALL, ANY = _truth("all", np.logical_and), _truth("any", np.logical_or)
+ALL, ANY = _truth("all", np.logical_and, "and"), _truth("any", np.logical_or, "or")
 
 
 def _truth_dims(dim: Dims, ndim: int) -> tuple[int, ...]:

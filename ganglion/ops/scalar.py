@@ -124,6 +124,10 @@ class Source(Protocol):
 
 def const(value: float, dtype: dt.dtype) -> Scalar:
     """A number."""
+    if dtype in dt.HALVES:  # in which nothing is computed
+        with np.errstate(over="ignore"):
+            rounded = float(dtype.numpy.type(value))
+        return Scalar("cast", (Scalar("const", (rounded,), dt.float32),), dtype)
     return Scalar("const", (value,), dtype)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 import ganglion.dtypes as dt
 from ganglion.errors import DTypeError, ShapeError
+from ganglion.ops import places
 from ganglion.ops.arithmetic import sub
 from ganglion.ops.compare import eq, ne
 from ganglion.ops.elementwise import Array
@@ -79,6 +80,7 @@ SHIFT: Op = Op(
     same,
     vjp=(lambda s, g: SHIFT(g, dim=s["dim"], by=-s["by"], fill=0),),
     in_float32=False,
+    element=places.shifted,
 )
 
 

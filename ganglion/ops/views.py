@@ -10,6 +10,7 @@ import numpy as np
 
 from ganglion.dispatch import mode, read
 from ganglion.errors import AutogradError, ShapeError
+from ganglion.ops import places
 from ganglion.ops.movement import (
     PERMUTE,
     contiguous,
@@ -69,6 +70,7 @@ WINDOWS = view_op(
     _windows_array,
     _infer_windows,
     lambda s, g: ADD_WINDOWS(g, shape=s.shapes[0], **s.params),
+    places.windowed,
 )
 ADD_WINDOWS: Op = Op(
     "add_windows",
@@ -76,6 +78,7 @@ ADD_WINDOWS: Op = Op(
     _add_windows_array,
     lambda x, shape, dim, size, step: Meta(shape, x.dtype),
     vjp=(lambda s, g: WINDOWS(g, dim=s["dim"], size=s["size"], step=s["step"]),),
+    element=places.summed_windows,
 )
 
 
@@ -126,6 +129,7 @@ AS_STRIDED = view_op(
     _as_strided_array,
     _infer_as_strided,
     lambda s, g: ADD_STRIDED(g, shape=s.shapes[0], **s.params),
+    places.strided,
 )
 ADD_STRIDED: Op = Op(
     "add_strided",

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from ganglion.config import flags
 from ganglion.data.loader import DataLoader
 from ganglion.errors import CheckpointError, NotFoundError
 from ganglion.gradmode import no_grad
@@ -159,6 +160,7 @@ def identity(trainer: Trainer) -> Tree:
         "metrics": list(trainer.scores.metrics),
         "callbacks": [type(c).__name__ for c in trainer.callbacks if c.state_dict()],
         "accumulate": trainer.accumulate,
+        "compile": flags.compiler if trainer.compile else "off",
         "clip_grad_norm": trainer.clip_grad_norm,
         "monitor": trainer.monitor,
         "seed": trainer.seed,

@@ -31,7 +31,8 @@ class Keeper:
         if folder is None:
             return
         folder.tidy()
-        settings = {"seed": trainer.seed, "data_hash": trainer.data_hash}
+        decides = checkpoint.identity(trainer)
+        settings = {name: decides[name] for name in ("seed", "data_hash", "compile")}
         now = {"started" if new else "resumed": datetime.now(UTC).isoformat(timespec="seconds")}
         folder.update_record(**environment(), **surroundings(), **settings, **now)
         folder.write_metrics(trainer.history)

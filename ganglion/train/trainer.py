@@ -9,11 +9,17 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from operator import mul
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 import numpy as np
 
+from ganglion.compiler.compiled import available
+from ganglion.compiler.compiled import compile as compiled
+from ganglion.compiler.trace import proceed_if
+from ganglion.config import COMPILE
 from ganglion.data.dataset import IterableDataset
 from ganglion.data.loader import DataLoader
 from ganglion.errors import ArgumentError, CheckpointError, NonFiniteError
@@ -59,6 +65,9 @@ class Trainer:
         when patience is given.
     checkpoint_seconds, checkpoint_steps: how often `last` is written, besides start and end.
     progress: a bar on a terminal, else a line an epoch; to standard output or the given stream.
+    compile: whether steps and forward passes are compiled (see `ganglion.compile`); a `compute`
+        that cannot be traced runs eagerly, after a warning that names the line. Gradients are then
+        not there to be looked at.
     data_hash: names the data; resume refuses another one.
     resume_hint: what the message after Ctrl-C says to do.
     """
@@ -83,6 +92,7 @@ class Trainer:
         checkpoint_seconds: float = 30.0,
         checkpoint_steps: int | None = None,
         progress: bool | TextIO = True,
+        compile: bool = COMPILE,
         data_hash: str | None = None,
         resume_hint: str = "run the program again with fit(..., resume=True)",
     ) -> None:
@@ -97,6 +107,7 @@ class Trainer:
         self.restore_best = patience is not None if restore_best is None else restore_best
         self.checkpoint_seconds, self.checkpoint_steps = checkpoint_seconds, checkpoint_steps
         self.progress = progress
+        self.compile = compile and available()
         self.state = State()
         self.scores = Scores(self.metrics)  # of the training epoch under way
         self.best_weights: dict[str, Tensor] | None = None
@@ -104,6 +115,9 @@ class Trainer:
         self.stop_reason = ""  # what a callback gave with StopTraining
         check_settings(self)
         self._ctrl_c = CtrlC()
+        wrap = partial(compiled, fullgraph=False, disable=not self.compile)
+        self._updated, self._computed = wrap(self._update), wrap(self.compute)
+        self._outputs = wrap(self._forward)
 
     # --- for users ----------------------------------------------------------------------------
 
@@ -163,7 +177,10 @@ class Trainer:
         """Outputs (N, ...) for inputs; a target that comes with them is ignored."""
         loader = batching.unshuffled(batching.plain_loader(data, batch_size))
         with _inference(self.model), no_grad():
-            return cat([self.model(*batching.inputs_alone(batch)) for batch in loader])
+            return cat([self._outputs(*batching.inputs_alone(batch)) for batch in loader])
+
+    def _forward(self, *inputs: Any) -> Any:
+        return self.model(*inputs)
 
     def compute(self, batch: Any) -> tuple[Any, Any, Tensor]:
         """Outputs, target and mean loss of a batch; override it for batches of another form."""
@@ -192,30 +209,39 @@ class Trainer:
             self._end_epoch(valid)
 
     def _step(self, group: list[Any]) -> None:
-        self.optimizer.zero_grad()
-        samples = sum(map(batching.count, group))
-        parts = [self._backward(batch, samples) for batch in group]
-        if self.clip_grad_norm is not None:
-            clip_grad_norm_(self.trained, self.clip_grad_norm)
-        self.optimizer.step()
-        for part in parts:
-            self.scores.update(*part)
+        counts = list(map(batching.count, group))
+        samples = sum(counts)
+        found = self._updated(group, [count / samples for count in counts])
+        losses = [part[2].item() for part in found]
+        for value in losses:
+            if not math.isfinite(value):
+                self._fail(value)
+        for (outputs, target, _), value, count in zip(found, losses, counts, strict=True):
+            self.scores.update(value, outputs, target, count)
         if self.scheduler is not None and self.scheduler_interval == "step":
             self.scheduler.step()
         self.state.step += 1
-        loss = sum(value * count for value, _, _, count in parts) / samples
+        loss = sum(map(mul, losses, counts)) / samples
         self._emit("on_step_end", Step(self.state.epoch + 1, self.state.step, loss, samples))
         self.boundary = Boundary(self.model, self._loaders)
         self._keeper.step_end()
 
-    def _backward(self, batch: Any, samples: int) -> tuple[float, Any, Any, int]:
-        """Add a batch's share of the gradient of the mean over ``samples``."""
+    def _update(self, group: list[Any], shares: list[float]) -> list[tuple[Any, Any, Tensor]]:
+        """One step of the optimizer on a group of batches; this is what gets compiled."""
+        self.optimizer.zero_grad()
+        found = [self._backward(batch, share) for batch, share in zip(group, shares, strict=True)]
+        if self.clip_grad_norm is not None:
+            clip_grad_norm_(self.trained, self.clip_grad_norm)
+        self.optimizer.step()
+        return found
+
+    def _backward(self, batch: Any, share: float) -> tuple[Any, Any, Tensor]:
+        """Add a batch's share of the gradient of the mean over all samples of the step."""
         outputs, target, loss = self.compute(batch)
-        value, count = loss.item(), batching.count(batch)
-        if not math.isfinite(value):
-            self._fail(value)
-        (loss if count == samples else loss * (count / samples)).backward()
-        return value, outputs, target, count
+        if not proceed_if(loss.isfinite()):  # compiled, the step then changes nothing
+            self._fail(loss.item())
+        (loss if share == 1 else loss * share).backward()
+        return outputs, target, loss
 
     def _end_epoch(self, valid: dict[str, Any]) -> None:
         state, column = self.state, self.monitored
@@ -245,7 +271,7 @@ class Trainer:
             for batch in loader:
                 if give_up():
                     break
-                outputs, target, loss = self.compute(batch)
+                outputs, target, loss = self._computed(batch)
                 scores.update(loss.item(), outputs, target, batching.count(batch))
         return scores
 

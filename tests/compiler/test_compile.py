@@ -85,7 +85,11 @@ def test_gradients_that_are_not_zeroed_inside_add_up_across_calls():
                 opt.step()
                 opt.zero_grad()
 
-        return accumulate, lambda: [[p.grad for p in model.parameters()], model.state_dict()], between
+        return (
+            accumulate,
+            lambda: [[p.grad for p in model.parameters()], model.state_dict()],
+            between,
+        )
 
     step = compare(make, batches((8,) * 9))
     assert len(step.specialisations) == 2  # without and with gradients there
@@ -132,9 +136,7 @@ def test_second_order_a_maml_step():
         return step, model.state_dict, None
 
     gg.manual_seed(2)
-    tasks = [
-        ((gg.randn(4, 3), gg.randn(4, 1)), (gg.randn(4, 3), gg.randn(4, 1))) for _ in range(4)
-    ]
+    tasks = [((gg.randn(4, 3), gg.randn(4, 1)), (gg.randn(4, 3), gg.randn(4, 1))) for _ in range(4)]
     step = compare(make, tasks)
     assert len(step.specialisations) == 1
 

@@ -205,5 +205,7 @@ def test_a_profiler_that_runs_is_left_running():
     f(gg.ones(1))
     gg.ones(3).sum()
     profile.disable()
-    names = {code.co_name for code in (e.code for e in profile.getstats()) if hasattr(code, "co_name")}
+    names = {
+        code.co_name for code in (e.code for e in profile.getstats()) if hasattr(code, "co_name")
+    }
     assert "sum" in names

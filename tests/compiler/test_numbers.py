@@ -127,8 +127,10 @@ def lion(**options):
             opt.step()
             return loss
 
-        return step, lambda: [model.state_dict(), opt.state_dict()["state"]], (
-            lambda i: schedule.step()
+        return (
+            step,
+            lambda: [model.state_dict(), opt.state_dict()["state"]],
+            (lambda i: schedule.step()),
         )
 
     return make

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from ganglion.compiler.kernel import Layout, Plan, store_lanes
 from ganglion.compiler.kernels.buffers import Named, Scratch, across, lane, padded
-from ganglion.compiler.kernels.exponential import exp, log
+from ganglion.compiler.kernels.exponential import apply, exp
 from ganglion.compiler.kernels.heads import (
     INF,
     KEYS,
@@ -29,6 +29,7 @@ from ganglion.compiler.kernels.heads import (
 )
 from ganglion.compiler.kernels.tile import AVX512, Registers, Target, tile
 from ganglion.compiler.text import Code, Index, Reg, const
+from ganglion.ops.transcendental import log
 
 
 class Forward(Heads):
@@ -208,9 +209,7 @@ class Forward(Heads):
     def sum_up(self, q: Index, rows: int, top: Reg, total: Reg) -> None:
         """The log-sum-exp of each row."""
         code = self.code
-        found = code.fadd(log(code, total), top)
-        empty = code.compare("oeq", total, const(0, self.type))
-        found = code.select(empty, const(-INF, self.type), found)
+        found = code.fadd(apply(code, log, total), top)
         stride = self.layout("lse").strides[-1]
         store_lanes(code, found, self.at("lse", q), stride, rows)
 
@@ -244,8 +243,8 @@ def attention(
     """``out = keep * softmax(scale * q k^T + mask) v`` and each row's log-sum-exp.
 
     q: (..., L, E), k: (..., S, E), v: (..., S, V), out: (..., L, V), lse: (..., L), any strides.
-    mask: bool (True: may be seen) or numbers to be added, broadcastable to (..., L, S); keep: bool
-    or numbers to be multiplied, likewise. ``causal``: row i sees keys 0 to i. ``scale``: 1/sqrt(E)
+    mask: bools (True: may be seen) or numbers to add to scores, keep: numbers to multiply weights
+    by; both broadcast to (..., L, S). ``causal``: row i sees keys 0 to i. ``scale``: 1/sqrt(E)
     unless given. Caller's operands: those given, in this order.
     """
     it = problem(q, k, v, mask, keep, causal, scale, target)

@@ -38,18 +38,27 @@ class Axis(NamedTuple):
     """Outputs along one dimension, and the inputs they read.
 
     Output ``start + step * i``, for i < ``count``, reads the inputs ``move * i + offset +
-    spacing * t``, for t < ``taps``, with the weights at ``first + skip * t``.
+    spacing * t``, for t < ``taps``, with the weights at ``first + skip * t``. There are
+    ``phases`` of them: the next one's outputs stand one further, its weights one before.
     """
 
     count: int
-    start: int = 0
+    start: Index = 0
     step: int = 1
     move: int = 1
     offset: int = 0
     spacing: int = 1
     taps: int = 1
-    first: int = 0
+    first: Index = 0
     skip: int = 1
+    phases: int = 1
+
+    def phase(self, q: int) -> Axis:
+        """One of the phases."""
+        assert isinstance(self.start, int)
+        assert isinstance(self.first, int)
+        before = q if self.taps else 0
+        return self._replace(start=self.start + q, first=self.first - before, phases=1)
 
     def reach(self, size: int) -> tuple[int, int]:
         """How far the windows read before and after ``size`` inputs."""
@@ -86,13 +95,13 @@ def backward_axes(size: Shape, window: Window) -> list[Axes]:
     found: list[Axes] = [()]
     for n, kernel, stride, (low, _), dilation in zip(size, *window, strict=True):
         phases = [_phase(r, n, kernel, stride, low, dilation) for r in range(min(stride, n))]
-        found = [(*axes, axis) for axes in found for axis in phases]
+        found = [(*axes, axis) for axes in found for axis in _together(phases)]
     return found
 
 
 def _phase(start: int, size: int, kernel: int, stride: int, low: int, dilation: int) -> Axis:
-    """The inputs ``start``, ``start + stride``, ...: where weight k meets them, gradient
-    ``(start + low - k * dilation) / stride`` does, if that is whole."""
+    """The inputs ``start``, ``start + stride``, ...: weight k meets them with the gradient
+    ``(start + low - k * dilation) / stride``, if that is whole."""
     count = -(-(size - start) // stride)
     used = [k for k in range(kernel) if (start + low - k * dilation) % stride == 0]
     if not used:
@@ -102,6 +111,18 @@ def _phase(start: int, size: int, kernel: int, stride: int, low: int, dilation: 
         count, start, stride, offset=(start + low - used[-1] * dilation) // stride,
         spacing=skip * dilation // stride, taps=len(used), first=kernel - 1 - used[-1], skip=skip,
     )  # fmt: skip
+
+
+def _together(phases: list[Axis]) -> list[Axis]:
+    """Phases that follow each other with the next weight to the left, as one axis."""
+    found = phases[:1]
+    for axis in phases[1:]:
+        last = found[-1]
+        if axis == last.phase(last.phases):
+            found[-1] = last._replace(phases=last.phases + 1)
+        else:
+            found.append(axis)
+    return found
 
 
 def halo_of_axes(phases: list[Axes], size: Shape) -> Pairs:
@@ -217,6 +238,24 @@ def each_block(
             body(full * step, rest)
     elif rest:
         code.when(code.compare("sgt", high, full), lambda: body(full * step, rest))
+
+
+def each_phase(code: Code, axes: Axes, body: Callable[[Axes], None]) -> None:
+    """``body`` with every combination of the phases of the axes."""
+
+    def loop(d: int, chosen: Axes) -> None:
+        if d == len(axes):
+            body(chosen)
+            return
+        axis = axes[d]
+
+        def one(q: Index) -> None:
+            first = code.add(axis.first, code.mul(q, -1))
+            loop(d + 1, (*chosen, axis._replace(start=code.add(axis.start, q), first=first)))
+
+        code.loop(0, axis.phases, 1, (), one)
+
+    loop(0, ())
 
 
 def share(code: Code, part: Index, total: int, parts: int) -> tuple[Index, Index]:

@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ganglion.compiler.kernels.exponential import sigmoid, tanh
+from ganglion.compiler.kernels.exponential import apply
 from ganglion.compiler.text import Code, Reg, const
+from ganglion.ops.transcendental import sigmoid, tanh
 
 
 class State(NamedTuple):
@@ -79,15 +80,15 @@ class Cell:
 
 def _lstm(code: Code, sums: Sequence[Reg], state: State) -> Step:
     assert state.c is not None
-    i, f, o = (sigmoid(code, sums[gate]) for gate in (0, 1, 3))
-    g = tanh(code, sums[2])
+    i, f, o = (apply(code, sigmoid, sums[gate]) for gate in (0, 1, 3))
+    g = apply(code, tanh, sums[2])
     c = code.fma(f, state.c, code.fmul(i, g))
-    return Step(code.fmul(o, tanh(code, c)), c, (i, f, g, o))
+    return Step(code.fmul(o, apply(code, tanh, c)), c, (i, f, g, o))
 
 
 def _lstm_back(code: Code, s: Seen) -> Back:
     i, f, g, o = s.gates
-    out = tanh(code, s.c)
+    out = apply(code, tanh, s.c)
     dc = code.fma(code.fmul(s.dh, o), _tanh_slope(code, out), s.carry)
     pushed = _plus(
         code, (code.fmul(dc, g), code.fmul(dc, s.before), code.fmul(dc, i), code.fmul(s.dh, out)),
@@ -100,8 +101,8 @@ def _lstm_back(code: Code, s: Seen) -> Back:
 
 
 def _gru(code: Code, sums: Sequence[Reg], state: State) -> Step:
-    r, z = sigmoid(code, sums[0]), sigmoid(code, sums[1])
-    n = tanh(code, code.fma(r, sums[3], sums[2]))
+    r, z = apply(code, sigmoid, sums[0]), apply(code, sigmoid, sums[1])
+    n = apply(code, tanh, code.fma(r, sums[3], sums[2]))
     h = code.fma(z, code.fsub(state.h, n), n)
     return Step(h, None, (r, z, n, sums[3]))
 
@@ -121,7 +122,7 @@ def _gru_back(code: Code, s: Seen) -> Back:
 
 
 def _rnn_tanh(code: Code, sums: Sequence[Reg], state: State) -> Step:
-    return Step(tanh(code, sums[0]), None, ())
+    return Step(apply(code, tanh, sums[0]), None, ())
 
 
 def _rnn_tanh_back(code: Code, s: Seen) -> Back:

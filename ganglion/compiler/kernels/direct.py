@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from ganglion.compiler.kernel import Epilogue, Kernel, Layout, Tile
-from ganglion.compiler.kernels.axes import Axes, Axis, each_block, narrowed, share
+from ganglion.compiler.kernels.axes import Axes, Axis, each_block, each_phase, narrowed, share
 from ganglion.compiler.kernels.tile import (
     Registers,
     Target,
@@ -50,7 +50,7 @@ class Convolution:
     @property
     def flops(self) -> int:
         w = self.weights
-        work = sum(math.prod(a.count * a.taps for a in axes) for axes in self.phases)
+        work = sum(math.prod(a.phases * a.count * a.taps for a in axes) for axes in self.phases)
         return 2 * self.x.shape[0] * work * w.inner * w.groups * w.channels
 
 
@@ -110,8 +110,9 @@ def direct(conv: Convolution, epilogue: Epilogue, target: Target) -> Kernel:
         def task(i: Index) -> None:
             n, places, channels = code.split(i, (conv.x.shape[0], *slices))
             for axes in conv.phases:
-                writer = _Phase(code, conv, axes, epilogue, pointers, target)
-                writer.write(n, (places, slices[0]), (channels, slices[1]))
+                each_phase(code, axes, lambda axes: _Phase(
+                    code, conv, axes, epilogue, pointers, target
+                ).write(n, (places, slices[0]), (channels, slices[1])))  # fmt: skip
 
         code.loop(low, high, 1, (), task)
 
@@ -257,7 +258,7 @@ class _Phase:
         """Whether taps and inner channels follow each other in both operands."""
         x, inner = self.conv.x, self.conv.weights.inner
         dense = x.strides[1] == 1 and x.strides[4] == inner
-        return not self.conv.mixed and dense and axis.spacing == axis.skip == 1 and not axis.first
+        return not self.conv.mixed and dense and axis.spacing == axis.skip == 1 and axis.first == 0
 
     def _inner(
         self, sources: tuple[Reg, Reg], rows: Sequence[int], columns: int, k: int, sums: Registers

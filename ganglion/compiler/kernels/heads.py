@@ -293,20 +293,15 @@ class Heads(Buffers):
                 allowed = code.compare("ne", given, const(0, given.type))
                 seen = allowed if seen is None else code.op("and", seen, allowed)
             else:
-                score = code.fadd(score, given)
+                score = code.fadd(score, code.convert("fpext", given, score.element))
         return score if seen is None else code.select(seen, score, const(-INF, score.type))
 
     def kept(self, weight: Reg, q: Index, r: int, key: Index) -> Reg:
-        """Weights after dropout, but for its constant factor."""
+        """Weights after dropout."""
         if self.it.keep is None:
             return weight
-        code = self.code
-        given = self.pairwise("keep", code.add(q, r), key, self.visible(q, r, key))
-        if given.element == weight.element:
-            return code.fmul(weight, given)
-        return code.select(
-            code.compare("ne", given, const(0, given.type)), weight, const(0, weight.type)
-        )
+        times = self.pairwise("keep", self.code.add(q, r), key, self.visible(q, r, key))
+        return self.code.fmul(weight, times)
 
     def pairwise(self, name: str, row: Index, key: Index, exist: Reg | None) -> Reg:
         """A vector along keys of an operand shaped like the scores."""

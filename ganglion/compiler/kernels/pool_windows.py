@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 from ganglion.compiler.kernels.axes import Axis, Window
@@ -25,12 +25,18 @@ class Cell(NamedTuple):
 
 
 class Span(Protocol):
-    """Results along one dimension, ``start + step * i`` for i < count, and the cells they read."""
+    """Results along one dimension and the cells they read."""
 
-    count: int
-    start: int
-    step: int
-    most: int  # cells, at most
+    @property
+    def axis(self) -> Axis:
+        """Which results: ``start + step * i`` for i < ``count``, in all ``phases``."""
+
+    @property
+    def most(self) -> int:
+        """Cells of a result, at most."""
+
+    def turn(self, axis: Axis) -> Span:
+        """One of the phases."""
 
     def cells(self, code: Code, i: Index) -> tuple[Index, Index]:
         """The bounds of the cells of result ``i``."""
@@ -49,20 +55,11 @@ class Sliding:
     turned: bool
 
     @property
-    def count(self) -> int:
-        return self.axis.count
-
-    @property
-    def start(self) -> int:
-        return self.axis.start
-
-    @property
-    def step(self) -> int:
-        return self.axis.step
-
-    @property
     def most(self) -> int:
         return self.axis.taps
+
+    def turn(self, axis: Axis) -> Sliding:
+        return replace(self, axis=axis)
 
     def cells(self, code: Code, i: Index) -> tuple[Index, Index]:
         return 0, self.axis.taps
@@ -93,30 +90,29 @@ class Sliding:
 
 @dataclass(frozen=True)
 class Even:
-    """``count`` windows spread evenly over ``size`` elements, or, ``turned``, the windows that
-    contain each of ``count`` elements, where there are ``size`` windows."""
+    """Windows spread evenly over ``size`` elements; or the windows, among ``size``, that contain
+    each element: the formula is the same.
+    """
 
-    count: int
+    axis: Axis
     size: int
-    start: int = 0
-    step: int = 1
 
     @property
     def most(self) -> int:
-        return -(-self.size // self.count) + 1
+        return -(-self.size // self.axis.count) + 1
+
+    def turn(self, axis: Axis) -> Even:
+        return self
 
     def cells(self, code: Code, i: Index) -> tuple[Index, Index]:
-        return even_bounds(code, i, self.size, self.count)
+        return even_bounds(code, i, self.size, self.axis.count)
 
     def cell(self, code: Code, i: Index, t: Index, *, mask: bool) -> Cell:
         return Cell(t, 0, None)
 
 
 def even_bounds(code: Code, i: Index, size: int, count: int) -> tuple[Index, Index]:
-    """floor(i * size / count) and ceil((i + 1) * size / count).
-
-    The windows that contain an element are given by the same formula, the sizes exchanged.
-    """
+    """floor(i * size / count) and ceil((i + 1) * size / count)."""
     low, _ = code.divmod(code.mul(i, size), count)
     high, _ = code.divmod(code.add(code.mul(i, size), size + count - 1), count)
     return low, high

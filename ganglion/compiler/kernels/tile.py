@@ -8,8 +8,8 @@ tile an element lies never changes its bits: each of the two forms sums over k i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
+from ganglion.compiler.target import TARGETS, Target
 from ganglion.compiler.text import (
     BYTES,
     Code,
@@ -27,15 +27,8 @@ Registers = list[list[Reg]]
 Step = Callable[[Index, Registers], Registers]
 
 
-@dataclass(frozen=True)
-class Target:
-    """What decides the size of tiles: the virtual vectors of sums that registers can hold."""
-
-    sums: int = 24
-
-
-AVX512 = Target(24)
-AVX2 = Target(6)
+AVX512 = TARGETS["avx512"]
+AVX2 = TARGETS["avx2"]
 
 
 def natural_lanes(element: str) -> int:

@@ -154,6 +154,17 @@ def test_masks_broadcast_to_the_scores(what, shape):
     case.check(what)
 
 
+def test_a_mask_may_have_lower_precision():
+    case = Case(9, 20, dtype=dt.float64, mask="float")
+    case.arrays["mask"] = case.arrays["mask"].astype(np.float32)
+    case.compute()
+    layout = case.layout
+    case.layout = lambda name, choose: (
+        packed(dt.float32, case.arrays[name].shape) if name == "mask" else layout(name, choose)
+    )
+    case.check(FORWARD)
+
+
 @both
 @pytest.mark.parametrize("heads_", [1, 6])
 @pytest.mark.parametrize("causal", [False, True])
@@ -196,5 +207,6 @@ def test_rows_hidden_by_the_least_number_see_all_keys_alike():
     case.arrays["mask"] = np.full((9, 9), np.finfo(np.float32).min, np.float64)
     case.compute()
     case.check(FORWARD)
-    np.testing.assert_allclose(case.run(FORWARD)[0], case.arrays["v"].mean(-2, keepdims=True) +
-                               np.zeros((9, 1)), atol=1e-6)
+    np.testing.assert_allclose(
+        case.run(FORWARD)[0], case.arrays["v"].mean(-2, keepdims=True) + np.zeros((9, 1)), atol=1e-6
+    )

@@ -9,8 +9,6 @@ import ganglion.dtypes as dt
 from ganglion.compiler.kernel import packed
 from ganglion.compiler.kernels import recurrent, recurrent_grad
 from ganglion.compiler.kernels.tile import AVX2, AVX512
-import ganglion.ops.gru
-import ganglion.ops.lstm  # and with it the plain layer: they put records into OPS
 from ganglion.ops.record import OPS
 from tests.compiler.kernels.layouts import layouts
 from tests.compiler.kernels.plans import CompiledPlan
@@ -102,9 +100,7 @@ cases = st.builds(
     st.one_of(st.none(), SIZES), st.sampled_from((dt.float32, dt.float64)), st.booleans(),
     st.tuples(st.booleans(), st.booleans()), FLAGS,
 )  # fmt: skip
-both = pytest.mark.parametrize(
-    "module", [recurrent, recurrent_grad], ids=("forward", "backward")
-)
+both = pytest.mark.parametrize("module", [recurrent, recurrent_grad], ids=("forward", "backward"))
 
 
 @both
