@@ -43,7 +43,7 @@ def projected(shape: Shape, part: int) -> Layout:
 
 def ours(shape: Shape, causal: bool) -> tuple[Runner, Runner]:
     """Forward alone, and forward with gradients."""
-    batch, heads, length, depth = shape
+    _, heads, length, depth = shape
     wide = heads * depth
     out = Layout(dt.float32, shape, (length * wide, depth, wide, 1))
     layouts = {name: projected(shape, i) for i, name in enumerate("qkv")}
@@ -103,8 +103,7 @@ def main() -> None:
             forward, both = checked(shape, causal)
             for name, peers, share in (("forward", forward, 1.0), ("with gradients", both, 3.5)):
                 line = f"{shape!s:18} {'causal' if causal else 'full':6} {name:14}"
-                batch, heads, length, depth = shape
-                flops = share * 4 * math.prod(shape) * length * (0.5 if causal else 1)
+                flops = share * 4 * math.prod(shape) * shape[2] * (0.5 if causal else 1)
                 for threads in given.threads:
                     found = best(peers, threads, given.rounds)
                     times = "  ".join(f"{peer} {t * 1e6:7.0f} us" for peer, t in found.items())

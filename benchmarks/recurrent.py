@@ -162,7 +162,7 @@ def main() -> None:
                 found = best(peers, threads, given.rounds)
                 times = "  ".join(f"{peer} {t * 1e6:7.0f} us" for peer, t in found.items())
                 rate = share * work / found["ganglion"] / 1e9
-                line += f" | {threads} thread{'s' * (threads > 1)}: {times} ({rate:.0f} GFLOP/s)"
+                line += f" | {threads} threads: {times} ({rate:.0f} GFLOP/s)"
             print(line, flush=True)
 
 

@@ -33,7 +33,7 @@ class Runner:
         self.steps: list[tuple[Kernel, list[int]]] = []
         for plan, names in plans:
             self._add(plan, [list(operands).index(name) for name in names.split()])
-        self.room = max(kernel.scratch for kernel, _ in self.steps) + 128
+        self.room = max(kernel.scratch for kernel, _ in self.steps) // 64 * 64 + 128
         sizes = [x.elements * x.dtype.numpy.itemsize for x in self.layouts]
         self.buffers = [allocate(max(64, n)) for n in (*sizes, THREADS * self.room)]
         self.block = np.array([0, *(buffer.ctypes.data for buffer in self.buffers)], np.int64)

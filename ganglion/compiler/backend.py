@@ -6,6 +6,7 @@ NumPy alone and has the bits of eager execution.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 from collections.abc import Sequence
@@ -31,7 +32,10 @@ class Executable(Protocol):
 
 def build(program: Program) -> Executable:
     """Make a program executable."""
-    return Interpreted(program)
+    if flags.compiler == "interpret":
+        return Interpreted(program)
+    native: Any = importlib.import_module("ganglion.compiler.native")  # it needs llvmlite
+    return native.build(program)  # type: ignore[no-any-return]
 
 
 def missing() -> str:

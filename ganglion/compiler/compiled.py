@@ -189,6 +189,7 @@ class Compiled:
         if made is not None:
             self._say(f"trace {len(self.specialisations) + 1}: {reason}")
             self.specialisations.insert(0, made)
+            made.reads.warn(self._warned, self.name)
         return made
 
     def _specialised(
@@ -211,7 +212,6 @@ class Compiled:
             return None
         if program.past is not None:
             program.past.compile = self._build
-        tracer.reads.warn(self._warned, self.name)
         made = Specialisation(program, self._executable(program), tracer, kinds, structure, reason)
         made.prepare()
         return made

@@ -245,11 +245,23 @@ class _Lowering:
             self._call(node, host=False)
         elif op.runs == "host":
             self._call(node, host=True)
-        elif op.scalar is not None or op.element is not None:
+        elif (op.scalar is not None or op.element is not None) and self._has_rule(node):
             for value in node.values:
                 self._define(value, self._body(node, op, value))
+        elif op.part is not None:
+            source = self._operand(node.operands.__next__(), node)
+            for value in node.values:
+                self._define(value, _part_of(op, node, source, value))
         else:
             self._call(node, host=True)
+
+    def _has_rule(self, node: Node) -> bool:
+        """Whether the rule of the node's op serves its params."""
+        try:
+            self._own_cost(node)
+        except sc.NoRule:
+            return False
+        return True
 
     def _call(self, node: Node, host: bool) -> None:
         for value in node.operands:
@@ -343,6 +355,8 @@ class _Lowering:
             apart = [
                 None if v is None else _stand_in(v, self._operand(v, node)) for v in node.inputs
             ]
+            if op.part is not None:
+                return 0, False
             body = _body_of(op, node, apart, node.values[0])
             found = list(nodes(body(sc.indexes(node.outputs[0].shape))))
             work = sum(1 for e in found if _is_work(e))
@@ -455,6 +469,14 @@ def _body_of(op: Op, node: Node, sources: Sequence[Source | None], value: Value)
         return found  # type: ignore[no-any-return]
 
     return body
+
+
+def _part_of(op: Op, node: Node, source: Source, value: Value) -> Body:
+    """One output of a view with several, by the op that gives it alone."""
+    assert op.part is not None
+    alone, params = op.part(node.kwargs, value.index)
+    assert alone.element is not None
+    return lambda index: alone.element(tuple(index), source, **params)  # type: ignore[misc,no-any-return]
 
 
 def _stand_in(value: Value, source: Source) -> Source:

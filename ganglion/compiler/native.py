@@ -22,10 +22,10 @@ from ganglion.compiler.cache import objects
 from ganglion.compiler.llvm import load
 from ganglion.compiler.memory import allocate
 from ganglion.compiler.plan import ALIGN, Buffer, Launch, Schedule, plan
+from ganglion.compiler.program import Program
 from ganglion.compiler.simplify import expand
 from ganglion.compiler.target import Target, host
 from ganglion.compiler.text import Code, Index, Module, Reg
-from ganglion.compiler.program import Program
 from ganglion.eager import run_kernel
 from ganglion.ops.record import OPS
 
@@ -33,7 +33,12 @@ Array = np.ndarray[Any, Any]
 
 SHORT: Final = 1 << 26  # FLOP of steps during which the GIL is held: below a millisecond
 KINDS: Final = ("input", "state", "output", "const")
-PARAMETERS: Final = (("ptr", "arguments"), ("i64", "thread"), ("i64", "threads"), ("ptr", "control"))
+PARAMETERS: Final = (
+    ("ptr", "arguments"),
+    ("i64", "thread"),
+    ("i64", "threads"),
+    ("ptr", "control"),
+)
 LINES_APART: Final = ((8000, 4), (2000, 2), (0, 1))  # of text, and modules to compile abreast
 
 
@@ -216,20 +221,23 @@ class Step:
         self.block = np.zeros(source.size, np.int64)
         self.first_input, self.first_state, self.first_output, first = source.places.values()
         self.arena = allocate(max(schedule.arena, 1))
+        self.place = address(self.block)
         self.block[0] = address(self.arena)
         for i, constant in enumerate(schedule.constants):
             if first + i < source.size:
                 self.block[first + i] = address(constant)
-        self.run: list[int | Launch] = [
-            launches[0] if launches[0].host else self.library.address(f"step{k}")
+        work = sum(launch.kernel.flops for launch in schedule.launches if launch.kernel)
+        self.hold_gil = work < SHORT
+        self.run: list[pool.Step | Launch] = [
+            launches[0]
+            if launches[0].host
+            else pool.Step(self.library.address(f"step{k}"), hold_gil=self.hold_gil)
             for k, launches in enumerate(source.segments)
         ]
         self.used = _used(schedule)
         self.results = [(v.shape, v.dtype.numpy) for v in schedule.graph.outputs]
         self.states: list[Array | None] = [None] * len(schedule.graph.states)
         self.threads = 0
-        work = sum(launch.kernel.flops for launch in schedule.launches if launch.kernel)
-        self.hold_gil = work < SHORT
 
     def __call__(self, arguments: Sequence[Array], states: Sequence[Array]) -> list[Array]:
         """Fresh outputs; states are overwritten in place."""
@@ -250,10 +258,10 @@ class Step:
         if threads != self.threads:
             self._make_room(threads)
         for segment in self.run:
-            if isinstance(segment, int):
-                pool.run(segment, address(block), threads=threads, hold_gil=self.hold_gil)
-            else:
+            if isinstance(segment, Launch):
                 self._host(segment, kept, states, outputs)
+            else:
+                segment(self.place)
         return outputs
 
     def _make_room(self, threads: int) -> None:

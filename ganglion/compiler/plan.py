@@ -10,7 +10,7 @@ with buffers of other times.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -53,7 +53,10 @@ class Buffer:
 
 @dataclass(eq=False)
 class Launch:
-    """One kernel on its buffers; or, with ``host``, a call of a NumPy kernel."""
+    """One kernel on its buffers; or, with ``host``, a call of a NumPy kernel.
+
+    ``made``: the values it computes, each with its buffer, or None if it stays in registers.
+    """
 
     kernel: Kernel | None
     buffers: tuple[Buffer, ...]
@@ -61,6 +64,7 @@ class Launch:
     writes: tuple[Buffer, ...]
     host: Node | None = None
     phase: int = 0
+    made: Mapping[Stored, Buffer | None] = field(default_factory=dict)
 
 
 @dataclass
@@ -247,7 +251,7 @@ class _Planner:
         memory = self._memory(nest)
         kernel = nest_kernel(nest, memory, _name(group))
         order = sorted(memory.operands, key=memory.operands.__getitem__)
-        self._add(kernel, [self.buffers[v] for v in order])
+        self._add(kernel, [self.buffers[v] for v in order], group)
 
     def _memory(self, nest: Nest) -> Memory:
         operands: dict[Stored, int] = {}
@@ -300,7 +304,7 @@ class _Planner:
                        for k, t in enumerate(steps.temporaries)]  # fmt: skip
         every = [*sources, *targets, *temporaries]
         for kernel, numbers in steps.steps:
-            self._add(kernel, [every[n] for n in numbers])
+            self._add(kernel, [every[n] for n in numbers], group)
 
     def _home(self, value: Stored) -> Buffer:
         """The buffer of a value, found for it now if it has none."""
@@ -371,13 +375,17 @@ class _Planner:
         reads = [self._operand(v)[1] for v in call.node.operands]
         writes = [self._home(v) for v in call.node.values]
         self.launches.append(
-            Launch(None, (*reads, *writes), tuple(reads), tuple(writes), host=call.node)
+            Launch(
+                None, (*reads, *writes), tuple(reads), tuple(writes), call.node,
+                made=dict(zip(call.node.values, writes, strict=True)),
+            )  # fmt: skip
         )
 
-    def _add(self, kernel: Kernel, buffers: list[Buffer]) -> None:
+    def _add(self, kernel: Kernel, buffers: list[Buffer], group: Group) -> None:
         reads = tuple(buffers[i] for i in kernel.reads)
         writes = tuple(buffers[i] for i in kernel.writes)
-        self.launches.append(Launch(kernel, tuple(buffers), reads, writes))
+        made = {v: self.buffers.get(v) for v in group.makes}
+        self.launches.append(Launch(kernel, tuple(buffers), reads, writes, made=made))
 
 
 def _kind_of(nest: Nest, value: Stored) -> str:

@@ -7,6 +7,7 @@ at every function that is entered (see ``ganglion.compiler.bytecode``).
 
 from __future__ import annotations
 
+import gc
 import sys
 import sysconfig
 import warnings
@@ -40,7 +41,7 @@ _LARGE: Final = 256  # elements from which the parts of a mixed container are no
 _DEEP: Final = 3
 
 _PACKAGE: Final = str(Path(__file__).parents[1])
-_OURS: Final = tuple(f"{_PACKAGE}/{part}/" for part in ("nn", "models", "train"))
+_OURS: Final = tuple(f"{_PACKAGE}/{part}" for part in ("nn/", "models/", "train/trainer.py"))
 _LIBRARIES: Final = (
     _PACKAGE + "/",
     sysconfig.get_path("stdlib") + "/",
@@ -75,10 +76,14 @@ class Reads:
     def watching(self) -> Iterator[None]:
         """Look at every call in this thread within the block."""
         before: Any = sys.getprofile()
+        collecting = gc.isenabled()
+        gc.disable()  # what runs when memory is collected is no part of the function
         sys.setprofile(self._event)
         try:
             yield
         finally:
+            if collecting:
+                gc.enable()
             if before is None or callable(before):
                 sys.setprofile(before)
             else:

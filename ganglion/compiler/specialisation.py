@@ -37,7 +37,8 @@ class Specialisation:
         self.program, self.executable, self.reason = program, executable, reason
         self.leaves, self.structure, self.calls = tuple(leaves), structure, 0
         self.context = context()
-        self.guards, self.numbers = tracer.reads.guards(), program.numbers
+        self.reads, self.numbers = tracer.reads, program.numbers
+        self.guards = self.reads.guards()
         self._tensors = [
             (i, x.kind, x.shape, x.dtype, x.requires_grad)
             for i, x in enumerate(leaves)

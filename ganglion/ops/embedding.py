@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,11 +11,13 @@ import ganglion.dtypes as dt
 from ganglion.dispatch import write
 from ganglion.errors import ArgumentError, DTypeError, IndexingError, ShapeError
 from ganglion.gradmode import no_grad
+from ganglion.ops import scalar
 from ganglion.ops.create import ones
 from ganglion.ops.index import INDEX, INDEX_ADD, INDEX_PUT
 from ganglion.ops.moments import vector_norm
 from ganglion.ops.movement import detach, reshape, unsqueeze
 from ganglion.ops.record import Op, Saved
+from ganglion.ops.scalar import Scalar, Source
 from ganglion.ops.select import masked_fill, where
 from ganglion.shapes import Meta, show
 
@@ -69,6 +72,14 @@ def _frequencies(index: Tensor, rows: int, dtype: dt.dtype) -> Tensor:
     return INDEX(counts, index, dims=(0,), wrap=False)  # type: ignore[no-any-return]
 
 
+def _looked_up(index: tuple[Scalar, ...], weight: Source, rows: Source, **params: Any) -> Scalar:
+    """An element of a row; NaN where there is no such row."""
+    *at, column = index
+    row = scalar.cast(rows(*at), dt.int64)
+    there = (row >= 0) & (row < weight.shape[0])
+    return scalar.guarded(there, weight(row, column), math.nan)
+
+
 # rows of the weight; the row ``padding`` takes no gradient, and with ``by_frequency`` the others'
 # gradients are divided by how often the row was taken
 EMBEDDING = Op(
@@ -79,6 +90,7 @@ EMBEDDING = Op(
     vjp=(_embedding_rule, None),
     saves="y",
     in_float32=False,
+    element=_looked_up,
 )
 # its transpose: rows of ``g`` added up by number, in a table of so many rows
 EMBEDDING_GRAD: Op = Op(

@@ -15,7 +15,7 @@ import ganglion.dtypes as dt
 from ganglion.ops.record import OPS
 from ganglion.ops.scalar import (
     INDEX,
-    Array,
+    NoRule,
     Scalar,
     Source,
     cast,
@@ -264,14 +264,14 @@ class _Seen:
         return rule(whole, self.base, **self.params)  # type: ignore[no-any-return]
 
 
-def write_view(base: Source, value: Source, chain: Any) -> Scatter | None:
-    """Elements put where a chain of views shows them; None if one of the views is no index."""
+def write_view(base: Source, value: Source, chain: Any) -> Scatter:
+    """Elements put where a chain of views shows them."""
     seen: Source = _Place(base.shape, base.dtype)
     for name, pairs in chain:
         op, params = OPS[name], dict(pairs)
         meta = op.infer(Meta(seen.shape, seen.dtype), **params)
         if op.element is None or meta.dtype is not seen.dtype:
-            return None
+            raise NoRule(f"a store through a view by {name}")
         seen = _Seen(seen, name, params, meta.shape, meta.dtype)
     view = seen
 

@@ -133,7 +133,7 @@ def test_gradients_are_clipped_before_the_step():
         gradients = [p.grad.numpy().ravel() for p in network.parameters()]
         norms.append(float(np.linalg.norm(np.concatenate(gradients))))
 
-    fitted(network=network, clip_grad_norm=1e-3, callbacks=[Call(measure)])
+    fitted(network=network, clip_grad_norm=1e-3, callbacks=[Call(measure)], compile=False)
     assert norms == pytest.approx([1e-3] * 12, rel=1e-2)
 
 
@@ -196,7 +196,7 @@ def test_validation_runs_in_inference_mode_and_the_model_goes_back_to_training()
             return super().forward(x)
 
     network = Watched(6, 3)
-    fitted(valid=data(20, 1), network=network, epochs=2)
+    fitted(valid=data(20, 1), network=network, epochs=2, compile=False)
     assert modes == ([(True, True)] * 6 + [(False, False)]) * 2
     assert network.training
 
@@ -538,8 +538,8 @@ def test_ctrl_c_during_validation_repeats_the_validation(tmp_path):
 
     whole = Press(*model())
     whole.presses = 0
-    expected = fitted(valid=data(300, 1), network=whole)
-    pressed = trainer(tmp_path / "run", Press(*model()))
+    expected = fitted(valid=data(300, 1), network=whole, compile=False)
+    pressed = trainer(tmp_path / "run", Press(*model()), compile=False)
     first = pressed.fit(data(), data(300, 1), epochs=2, batch_size=8)
     assert (first.outcome, first.history) == (Outcome.INTERRUPTED, [])
     again = pressed.fit(data(), data(300, 1), resume=True, batch_size=8)

@@ -27,7 +27,8 @@ from ganglion.compiler.kernels.heads import (
     problem,
     round_up,
 )
-from ganglion.compiler.kernels.tile import AVX512, Registers, Target, tile
+from ganglion.compiler.kernels.tile import AVX512, Registers, tile
+from ganglion.compiler.target import Target
 from ganglion.compiler.text import Code, Index, Reg, const
 from ganglion.ops.transcendental import log
 

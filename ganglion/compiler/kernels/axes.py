@@ -1,4 +1,4 @@
-"""Spatial dimensions as kernels see them: which inputs a window reads, and where zeros surround them.
+"""Spatial dimensions as kernels see them: what windows read, and where zeros surround images.
 
 Kernels work on three spatial dimensions (fewer are padded with ones in front): a buffer is then
 (N, C, D, H, W), whatever its strides.
@@ -7,7 +7,7 @@ Kernels work on three spatial dimensions (fewer are padded with ones in front): 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import gcd
 from typing import NamedTuple, TypeVar
 
@@ -34,7 +34,8 @@ class Window(NamedTuple):
     dilation: Shape
 
 
-class Axis(NamedTuple):
+@dataclass(frozen=True)
+class Axis:
     """Outputs along one dimension, and the inputs they read.
 
     Output ``start + step * i``, for i < ``count``, reads the inputs ``move * i + offset +
@@ -58,7 +59,7 @@ class Axis(NamedTuple):
         assert isinstance(self.start, int)
         assert isinstance(self.first, int)
         before = q if self.taps else 0
-        return self._replace(start=self.start + q, first=self.first - before, phases=1)
+        return replace(self, start=self.start + q, first=self.first - before, phases=1)
 
     def reach(self, size: int) -> tuple[int, int]:
         """How far the windows read before and after ``size`` inputs."""
@@ -100,8 +101,11 @@ def backward_axes(size: Shape, window: Window) -> list[Axes]:
 
 
 def _phase(start: int, size: int, kernel: int, stride: int, low: int, dilation: int) -> Axis:
-    """The inputs ``start``, ``start + stride``, ...: weight k meets them with the gradient
-    ``(start + low - k * dilation) / stride``, if that is whole."""
+    """The inputs ``start``, ``start + stride``, ...
+
+    Weight k meets them with the gradient ``(start + low - k * dilation) / stride``, if that is
+    whole.
+    """
     count = -(-(size - start) // stride)
     used = [k for k in range(kernel) if (start + low - k * dilation) % stride == 0]
     if not used:
@@ -119,7 +123,7 @@ def _together(phases: list[Axis]) -> list[Axis]:
     for axis in phases[1:]:
         last = found[-1]
         if axis == last.phase(last.phases):
-            found[-1] = last._replace(phases=last.phases + 1)
+            found[-1] = replace(last, phases=last.phases + 1)
         else:
             found.append(axis)
     return found
@@ -202,7 +206,8 @@ def halo_of(layout: Layout) -> Pairs:
     none = ((0, 0),) * (len(layout.shape) - 2)
     dims = [d for d, s in enumerate(layout.strides) if s and (layout.shape[d] > 1 or d > 1)]
     dims.sort(key=lambda d: (-layout.strides[d], d))
-    before, rest, found = layout.elements, layout.offset, dict.fromkeys(range(len(none) + 2), (0, 0))
+    found = dict.fromkeys(range(len(layout.shape)), (0, 0))
+    before, rest = layout.elements, layout.offset
     for d in dims:
         extent, left = divmod(before, layout.strides[d])
         low, rest = divmod(rest, layout.strides[d])
@@ -251,7 +256,8 @@ def each_phase(code: Code, axes: Axes, body: Callable[[Axes], None]) -> None:
 
         def one(q: Index) -> None:
             first = code.add(axis.first, code.mul(q, -1))
-            loop(d + 1, (*chosen, axis._replace(start=code.add(axis.start, q), first=first)))
+            start = code.add(axis.start, q)
+            loop(d + 1, (*chosen, replace(axis, start=start, first=first, phases=1)))
 
         code.loop(0, axis.phases, 1, (), one)
 

@@ -33,7 +33,7 @@ from ganglion.compiler.kernels.direct import Convolution
 from ganglion.compiler.kernels.direct import direct as direct_kernel
 from ganglion.compiler.kernels.direct_weight import WeightConvolution, direct_weight
 from ganglion.compiler.kernels.halo import surrounded
-from ganglion.compiler.kernels.tile import AVX512, Target
+from ganglion.compiler.kernels.tile import AVX512
 from ganglion.compiler.kernels.weights import (
     Weights,
     backward_weights,
@@ -60,6 +60,7 @@ from ganglion.compiler.kernels.winograd_weight import (
     winograd_taps,
     winograd_weight,
 )
+from ganglion.compiler.target import Target
 from ganglion.compiler.text import LANES
 from ganglion.shapes import Shape
 
@@ -99,8 +100,8 @@ def _problem(
     kind: Kind, first: Layout, second: Layout, size: Shape, stride: Shape, padding: Pairs,
     dilation: Shape, groups: int, direct: bool,
 ) -> _Problem:  # fmt: skip
-    kernel = size if kind == "conv_weight" else second.shape[2:]
-    window = widened(Window(tuple(kernel), tuple(stride), tuple(padding), tuple(dilation)))
+    kernel = tuple(size if kind == "conv_weight" else second.shape[2:])
+    window = widened(Window(kernel, tuple(stride), tuple(padding), tuple(dilation)))
     seen = spatial_size(first.shape[2:])
     if kind == "conv_input":
         phases = backward_axes(spatial_size(size), window)
@@ -110,11 +111,11 @@ def _problem(
         outs = second.shape[1] if kind == "conv_weight" else second.shape[0]
         channels, inner = outs // groups, first.shape[1] // groups
     rank = len(kernel)
-    plain = window.kernel == (1, 3, 3) and max(*window.stride, *window.dilation, groups, rank - 1) == 1
-    large = first.dtype is dt.float32 and min(channels, inner) >= LANES and rank == 2
+    plain = rank == 2 and kernel == (3, 3) and max(*window.stride, *window.dilation, groups) == 1
+    large = first.dtype is dt.float32 and min(channels, inner) >= LANES
     chosen = plain and large and not direct and _saves(phases[0])
     lanes = lanes_for(channels * groups, first.stored)
-    shared = 1 < groups and channels < lanes and lanes % channels == 0 and inner <= 2 * channels
+    shared = groups > 1 and channels < lanes and lanes % channels == 0 and inner <= 2 * channels
     return _Problem(rank, window, groups, tuple(phases), chosen, channels if shared else 0)
 
 
@@ -129,10 +130,10 @@ def preferred_layout(
     kind: Kind, first: Layout, second: Layout, size: Shape = (), *, stride: Shape, padding: Pairs,
     dilation: Shape, groups: int, direct: bool = False,
 ) -> tuple[Layout, Layout]:  # fmt: skip
-    """The layouts in which the operands of a convolution are not copied; as the function takes them.
+    """The layouts in which the operands of a convolution are not copied first.
 
-    ``size`` is that of conv_input and conv_weight. Weights are returned as given. An operand with
-    more zeros around it serves as well: those of several convolutions are united by their maxima.
+    ``size`` is that of conv_input and conv_weight; weights are returned as given. More zeros
+    around an operand do no harm: those of several convolutions are united by their maxima.
     """
     problem = _problem(kind, first, second, size, stride, padding, dilation, groups, direct)
     halo = narrowed_pairs(problem.halo(spatial_size(first.shape[2:])), problem.rank)

@@ -16,7 +16,6 @@ from ganglion.compiler.kernel import Epilogue, Kernel, Layout, Tile
 from ganglion.compiler.kernels.axes import Axes, Axis, each_block, each_phase, narrowed, share
 from ganglion.compiler.kernels.tile import (
     Registers,
-    Target,
     load_lanes,
     multiply_add,
     summed,
@@ -24,6 +23,7 @@ from ganglion.compiler.kernels.tile import (
     zeros,
 )
 from ganglion.compiler.kernels.weights import Weights
+from ganglion.compiler.target import Target
 from ganglion.compiler.text import BYTES, Code, Index, Reg, vector
 from ganglion.shapes import Shape
 
@@ -193,7 +193,8 @@ class _Phase:
         pixels = [(i, j) for i in range(high) for j in range(wide)]
         at = [place for place, _ in places]
         sums = self._sums(n, group[0], channel, at, pixels)
-        starts = [code.add(code.mul(i, a.step), a.start) for i, a in zip(at, self.axes, strict=True)]
+        pairs = zip(at, self.axes, strict=True)
+        starts = [code.add(code.mul(i, axis.step), axis.start) for i, axis in pairs]
         base = n, code.dot((group[0], channel[0]), (weights.channels, 1)), *starts
         steps = [axis.step for axis in self.axes]
         offsets = [(0, 0, 0, i * steps[1], j * steps[2]) for i, j in pixels]

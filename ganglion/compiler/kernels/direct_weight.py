@@ -24,13 +24,13 @@ from ganglion.compiler.kernels.direct import (
 )
 from ganglion.compiler.kernels.tile import (
     Registers,
-    Target,
     load_lanes,
     multiply_add,
     summed,
     tile,
 )
 from ganglion.compiler.kernels.weights import Gradient, lanes_for
+from ganglion.compiler.target import Target
 from ganglion.compiler.text import BYTES, Code, Index, Reg, const, vector
 from ganglion.shapes import Shape
 
@@ -148,8 +148,7 @@ class _Plan:
 
 
 class _Pixels(NamedTuple):
-    """A block of pixels: where it starts (n, d, h), how many of each, whether it is a chunk's
-    first."""
+    """A block of pixels: where it starts (n, d, h), how many of each, whether a chunk's first."""
 
     at: tuple[Index, Index, Index]
     counts: tuple[Index, Index, Index]
@@ -157,8 +156,10 @@ class _Pixels(NamedTuple):
 
 
 class _Part(NamedTuple):
-    """A tile of the gradient: channels of the result, and rows from ``row`` on whose inputs stand
-    at ``places`` after ``skipped``."""
+    """A tile of the gradient: some channels of the result, and rows from ``row`` on.
+
+    Their inputs stand at ``places`` after ``skipped``.
+    """
 
     chunk: Index
     group: Index

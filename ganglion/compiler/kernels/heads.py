@@ -17,14 +17,8 @@ from typing import Any
 import ganglion.dtypes as dt
 from ganglion.compiler.kernel import Kernel, Layout
 from ganglion.compiler.kernels.buffers import Buffers, Named, gathered, load_strided, padded
-from ganglion.compiler.kernels.tile import (
-    AVX512,
-    Registers,
-    Target,
-    natural_lanes,
-    tile,
-    transpose,
-)
+from ganglion.compiler.kernels.tile import AVX512, Registers, natural_lanes, tile, transpose
+from ganglion.compiler.target import Target
 from ganglion.compiler.text import Code, Index, Reg, const, vector
 from ganglion.shapes import Shape
 
@@ -82,8 +76,9 @@ class Problem:
 
     @cached_property
     def rows(self) -> int:
-        """Query rows in a register tile."""
-        return 8 if self.target.sums >= AVX512.sums else 4
+        """Query rows in a register tile: a power of two."""
+        most = self.target.sums * self.lanes // self.panel
+        return min(ROW_UNIT, 1 << (most.bit_length() - 1))
 
     @cached_property
     def panel(self) -> int:

@@ -14,12 +14,12 @@ Place = tuple[Index, Index, Index]
 
 
 class Cell(NamedTuple):
-    """A cell of a window: its index in the source, its number, whether it is inside the source.
+    """A cell of a window: its place in the source, its number, whether it is inside the source.
 
-    Outside, the index is one that can be read; None means always inside.
+    Outside, the place is one that can be read; None means always inside.
     """
 
-    index: Index
+    place: Index
     number: Index
     inside: Reg | None
 
@@ -147,7 +147,8 @@ class Counted:
         return found
 
     def _cells(self, code: Code, d: int, i: Index) -> Index:
-        kernel, stride, (pad, _) = (part[d] for part in self.window[:3])
+        window = self.window
+        kernel, stride, (pad, _) = window.kernel[d], window.stride[d], window.padding[d]
         n, last = self.size[d], (self.out[d] - 1) * stride - pad + kernel
         before = pad if self.padding else 0
         end = n + before

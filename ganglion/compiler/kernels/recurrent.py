@@ -20,7 +20,8 @@ from ganglion.compiler.kernels.sequence import (
     turned,
     walk_kernel,
 )
-from ganglion.compiler.kernels.tile import AVX512, Target, tile
+from ganglion.compiler.kernels.tile import AVX512, tile
+from ganglion.compiler.target import Target
 from ganglion.compiler.text import Index, Reg, const, vector
 
 Sums = list[list[Reg]]  # by sum, then by vector of units

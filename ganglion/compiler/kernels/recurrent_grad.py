@@ -14,7 +14,8 @@ from ganglion.compiler.kernel import Layout, Plan, packed
 from ganglion.compiler.kernels.buffers import padded
 from ganglion.compiler.kernels.cells import GRU, LSTM, RNN, Cell, Seen
 from ganglion.compiler.kernels.sequence import Draft, Layer, Walk, walk_kernel
-from ganglion.compiler.kernels.tile import AVX512, Registers, Target, tile, zeros
+from ganglion.compiler.kernels.tile import AVX512, Registers, tile, zeros
+from ganglion.compiler.target import Target
 from ganglion.compiler.text import BYTES, Index, Reg, const, vector
 
 

@@ -15,7 +15,8 @@ from ganglion.compiler.kernel import STORED, Kernel, Layout, Plan, packed
 from ganglion.compiler.kernels.buffers import Buffers, Named
 from ganglion.compiler.kernels.cells import Cell
 from ganglion.compiler.kernels.pack import copy, panels
-from ganglion.compiler.kernels.tile import AVX512, Target, natural_lanes
+from ganglion.compiler.kernels.tile import AVX512, natural_lanes
+from ganglion.compiler.target import Target
 from ganglion.compiler.text import Code, Index, Reg
 
 

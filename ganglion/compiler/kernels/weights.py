@@ -160,8 +160,11 @@ def weight_lanes(code: Code, x: Reg, weights: Weights, count: int, element: str)
 
 @dataclass(frozen=True)
 class Gradient:
-    """Partial gradients (chunks, groups, vectors, planes * inner, lanes) of weights (groups *
-    channels, inner * taps): lanes along channels, ``planes`` numbers for the taps of a weight."""
+    """Partial gradients of weights (groups * channels, inner * taps).
+
+    They are (chunks, groups, vectors, planes * inner, lanes): lanes run along channels, and
+    ``planes`` numbers tell the taps of an output and an inner channel.
+    """
 
     dtype: dt.dtype
     chunks: int
@@ -240,13 +243,13 @@ class _Finish:
         place = code.dot((g, v, k), gradient.partial.strides[1:4])
         self._sum(code, code.at_index(pointers[0], place, element), sums, length)
         code.loop(0, length, 1, (), lambda j: self._column(code, sums, columns, j))
-        rows = sums  # no longer needed
-        code.loop(0, length * gradient.taps, lanes, (), lambda f: self._turn(code, columns, rows, f))
+        rows, size = sums, length * gradient.taps  # the sums are no longer needed
+        code.loop(0, size, lanes, (), lambda f: self._turn(code, columns, rows, f))
         first = code.mul(v, lanes)
         count = code.minimum(lanes, code.add(gradient.channels, code.mul(first, -1)))
         base = code.dot((g, first), (gradient.channels, 1)), code.mul(k, gradient.taps)
         code.loop(0, count, 1, (), lambda r: each_block(
-            code, length * gradient.taps, lanes, lambda f, columns: self._hand(
+            code, size, lanes, lambda f, columns: self._hand(
                 code, pointers[1:], rows, base, (r, f), columns
             )
         ))  # fmt: skip

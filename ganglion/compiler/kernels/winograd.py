@@ -9,14 +9,15 @@ ones serve the gradient for the weights.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from ganglion.compiler.kernel import Epilogue, Kernel, Layout, Tile, row_major
 from ganglion.compiler.kernels.axes import Axes, Pairs, apart, each_block
 from ganglion.compiler.kernels.direct import TASKS, most_sums, rectangle
-from ganglion.compiler.kernels.tile import Target, load_lanes, tile
+from ganglion.compiler.kernels.tile import load_lanes, tile
 from ganglion.compiler.kernels.weights import Weights, weight_lanes
+from ganglion.compiler.target import Target
 from ganglion.compiler.text import BYTES, LANES, Code, Index, Reg, const, vector
 from ganglion.shapes import Shape
 
@@ -37,7 +38,7 @@ def _c(value: float) -> Reg:
 
 
 def _pair(code: Code, even: Reg, odd: Reg, factor: float) -> list[Reg]:
-    """even + factor * odd and even - factor * odd: the values at a point and its negative."""
+    """The values at a point and its negative: even + factor * odd, even - factor * odd."""
     return [code.fma(odd, _c(factor), even), code.fma(odd, _c(-factor), even)]
 
 
@@ -183,9 +184,11 @@ class Patches:
             def one(t: Index) -> None:
                 x = code.dot((t, channel), (SIDE * self.layout.strides[4], 1), place)
                 y = code.mul(code.add(code.mul(q, wide), t), step)
-                pointers = code.at_index(source, x, "float"), code.at_index(out, y, "float")
+                patch = code.at_index(source, x, "float")
+                target = code.at_index(out, y, "float")
                 each_block(code, self.channels, LANES, lambda c, length: self._patch(
-                    code, *[code.at_index(p, c, "float") for p in pointers], length
+                    code, code.at_index(patch, c, "float"), code.at_index(target, c, "float"),
+                    length,
                 ))  # fmt: skip
 
             code.loop(0, wide, 1, (), one)
@@ -201,8 +204,8 @@ class Patches:
             ]
             for i in range(self.side)
         ]
-        found = both_ways(code, grid, inputs_to_products if self.side == PATCH else results_to_products)
-        store_planes(code, found, y, self.plane)
+        one = inputs_to_products if self.side == PATCH else results_to_products
+        store_planes(code, both_ways(code, grid, one), y, self.plane)
 
 
 def store_planes(code: Code, grid: Grid, place: Reg, step: int) -> None:
@@ -279,7 +282,7 @@ def halo_of_tiles(axes: Axes, size: Shape) -> Pairs:
     """The zeros that whole tiles read around inputs of spatial ``size``."""
     found: list[tuple[int, int]] = [(0, 0)]
     for axis, n in zip(axes[1:], size[1:], strict=True):
-        whole = axis._replace(count=-(-axis.count // SIDE) * SIDE)
+        whole = replace(axis, count=-(-axis.count // SIDE) * SIDE)
         found.append(whole.reach(n))
     return tuple(found)
 
@@ -416,9 +419,7 @@ class _Writer:
         ))  # fmt: skip
 
 
-def _by_kind(
-    code: Code, at: Index, tiles: int, size: int, body: Callable[[int], None]
-) -> None:
+def _by_kind(code: Code, at: Index, tiles: int, size: int, body: Callable[[int], None]) -> None:
     """``body`` with how many pixels of a tile are inside the result along a dimension."""
     rest = size % SIDE
     if not rest or tiles == 1:

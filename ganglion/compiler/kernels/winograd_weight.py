@@ -15,7 +15,7 @@ from functools import cached_property
 from ganglion.compiler.kernel import Kernel, Layout
 from ganglion.compiler.kernels.axes import Axes, apart, each_block, share
 from ganglion.compiler.kernels.direct import most_sums, rectangle
-from ganglion.compiler.kernels.tile import Target, tile
+from ganglion.compiler.kernels.tile import tile
 from ganglion.compiler.kernels.weights import Gradient
 from ganglion.compiler.kernels.winograd import (
     CACHE,
@@ -30,6 +30,7 @@ from ganglion.compiler.kernels.winograd import (
     products_to_weights,
     rounded,
 )
+from ganglion.compiler.target import Target
 from ganglion.compiler.text import LANES, Code, Index, Reg, const
 
 GROUP = 64  # channels whose sums fit a cache, beside those of as many others
@@ -100,8 +101,9 @@ def winograd_weight(conv: WinogradWeight, target: Target) -> Kernel:
             chunk, *parts = code.split(i, sizes)
             bounds = [(part, code.add(part, 1)) for part in parts]
             each_block(code, conv.x.shape[1], inner, lambda c, ins: each_block(
-                code, conv.g.shape[1], outs, lambda o, outs: writer.chunk(chunk, (c, ins), (o, outs)),
-                bounds[1],
+                code, conv.g.shape[1], outs, lambda o, outs: writer.chunk(
+                    chunk, (c, ins), (o, outs)
+                ), bounds[1]
             ), bounds[0])  # fmt: skip
 
         code.loop(low, high, 1, (), task)

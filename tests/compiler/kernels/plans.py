@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from ganglion.compiler.kernel import Layout, Plan
 from tests.compiler.kernels.harness import GUARD, Compiled, Guarded, aligned, guarded
-
-import numpy as np
 
 
 class CompiledPlan:
@@ -17,9 +17,7 @@ class CompiledPlan:
         kernels = [kernel for kernel, _ in plan.steps]
         self.code = {kernel.key: Compiled(kernel) for kernel in kernels}
 
-    def __call__(
-        self, operands: Sequence[tuple[Layout, Any]], threads: int = 1
-    ) -> list[Any]:
+    def __call__(self, operands: Sequence[tuple[Layout, Any]], threads: int = 1) -> list[Any]:
         """Run on copies; operands are (layout, array or None), temporaries are full of NaN."""
         buffers = self.buffers(operands)
         for kernel, numbers in self.plan.steps:

@@ -9,19 +9,25 @@ import ganglion.dtypes as dt
 from ganglion.compiler.kernel import packed
 from ganglion.compiler.kernels import recurrent, recurrent_grad
 from ganglion.compiler.kernels.tile import AVX2, AVX512
-from ganglion.ops.record import OPS
+from ganglion.ops.gru import GRU, GRU_GRAD
+from ganglion.ops.lstm import LSTM, LSTM_GRAD
+from ganglion.ops.recurrent import RNN, RNN_GRAD
 from tests.compiler.kernels.layouts import layouts
 from tests.compiler.kernels.plans import CompiledPlan
 
-# by kind: gates, inputs of the layer, its results, inputs of its gradient, results of that
-LSTM = (
-    4, "x h c w_ih w_hh b_ih b_hh w_hr", "y cells gates",
+# by kind: gates, the record and its gradient, options; then inputs and results of both
+LSTM_NAMES = (
+    "x h c w_ih w_hh b_ih b_hh w_hr", "y cells gates",
     "dy dcells dgates c cells gates w_hh w_hr", "pre dc",
 )  # fmt: skip
-GRU = (3, "x h w_ih w_hh b_ih b_hh", "y gates", "dy dgates h y gates w_hh", "pre_x pre_h dh")
-RNN = (1, "x h w_ih w_hh b_ih b_hh", "y", "dy y w_hh", "pre")
-KINDS = {"lstm": (LSTM, {}), "gru": (GRU, {})}
-KINDS |= {f"rnn-{f}": (RNN, {"nonlinearity": f}) for f in ("tanh", "relu")}
+GRU_NAMES = ("x h w_ih w_hh b_ih b_hh", "y gates", "dy dgates h y gates w_hh", "pre_x pre_h dh")
+RNN_NAMES = ("x h w_ih w_hh b_ih b_hh", "y", "dy y w_hh", "pre")
+KINDS = {
+    "lstm": (4, (LSTM, LSTM_GRAD), {}, LSTM_NAMES),
+    "gru": (3, (GRU, GRU_GRAD), {}, GRU_NAMES),
+    "rnn-tanh": (1, (RNN, RNN_GRAD), {"nonlinearity": "tanh"}, RNN_NAMES),
+    "rnn-relu": (1, (RNN, RNN_GRAD), {"nonlinearity": "relu"}, RNN_NAMES),
+}
 
 
 class Case:
@@ -32,9 +38,8 @@ class Case:
         reverse=False, biases=(True, True), given=(True, True, True),
     ):  # fmt: skip
         rng = np.random.default_rng(hidden * 100 + batch)
-        (gates, *names), options = KINDS[kind]
-        self.names = [n.split() for n in names]
-        self.record, self.dtype = f"{kind.partition('-')[0]}_layer", dtype
+        gates, self.records, options, names = KINDS[kind]
+        self.names, self.dtype = [n.split() for n in names], dtype
         self.options = {**options, "reverse": reverse}
         projected = out is not None and kind == "lstm"
         out = out if projected else hidden
@@ -59,12 +64,11 @@ class Case:
         return a.astype(self.dtype.numpy).astype(np.float64)
 
     def compute(self):
-        for record, inputs, results in (
-            (self.record, *self.names[:2]),
-            (f"{self.record}_grad", *self.names[2:]),
+        for record, inputs, results in zip(
+            self.records, self.names[::2], self.names[1::2], strict=True
         ):
             given = [None if (a := self.arrays[n]) is None else a.copy() for n in inputs]
-            found = OPS[record].kernel(*given, **self.options)
+            found = record.kernel(*given, **self.options)
             found = [found] if len(results) == 1 else found
             self.arrays |= {n: self.rounded(a) for n, a in zip(results, found, strict=True)}
 
@@ -72,7 +76,7 @@ class Case:
         """The results of the native code, by name."""
         backward = module is recurrent_grad
         inputs, results = self.names[2:] if backward else self.names[:2]
-        function = getattr(module, self.record + "_grad" * backward)
+        function = getattr(module, self.records[backward].name)
         chosen = {
             name: None if self.arrays[name] is None else choose(self.dtype, self.arrays[name].shape)
             for name in (*inputs, *results)
