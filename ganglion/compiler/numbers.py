@@ -22,7 +22,7 @@ from ganglion.tensor import Tensor, wrap
 Recipe = Callable[[Sequence[float]], Any]  # from the sources' values
 
 # A state's content as a Python number: like a constant, it does not decide the dtype.
-NUMBER = Op("number", "number", lambda x: x.item(), lambda x: x)
+NUMBER = Op("number", "number", lambda x: x.item(), lambda x: x, scalar=lambda x: x)
 
 
 class Lifted(float):

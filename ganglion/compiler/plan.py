@@ -84,7 +84,7 @@ class Schedule:
         for k, launch in enumerate(self.launches):
             reads = ", ".join(b.name for b in launch.reads)
             writes = ", ".join(b.name for b in launch.writes)
-            name = launch.kernel.name if launch.kernel else f"host {launch.host}"
+            name = launch.kernel.name if launch.kernel else f"host {launch.host.op_name}"
             tasks = launch.kernel.tasks if launch.kernel else 1
             lines.append(f"{launch.phase:3} {k:3} {name:24} tasks {tasks:5}  {reads} -> {writes}")
         lines.append(f"{self.phases} phases, arena {self.arena} B, scratch {self.scratch} B")

@@ -17,6 +17,7 @@ from ganglion.compiler.kernels import conv, recurrent, recurrent_grad
 from ganglion.compiler.kernels.attention import attention
 from ganglion.compiler.kernels.attention_grad import attention_grad
 from ganglion.compiler.kernels.gemm import product
+from ganglion.compiler.kernels.sweep import sweep, swept
 from ganglion.compiler.target import host
 from ganglion.graph import Node, Value
 from ganglion.ops.attention import ATTENTION, ATTENTION_GRAD
@@ -48,8 +49,8 @@ class Template:
 
 def template(node: Node) -> Template | None:
     """The template that computes a node, if there is one."""
-    found = TEMPLATES.get(node.op_name)
-    return found if found is not None and found.applies(node) else None
+    found = TEMPLATES.get(node.op_name, SWEEP)
+    return found if found.applies(node) else None
 
 
 def finished(node: Node) -> Value | None:
@@ -157,3 +158,5 @@ TEMPLATES: dict[str, Template] = {
     RNN.name: _in_order(recurrent.rnn_layer),
     RNN_GRAD.name: _in_order(recurrent_grad.rnn_layer_grad),
 }
+
+SWEEP = Template(lambda node: sweep(node) is not None, store=swept)  # records that say ``sweep``

@@ -9,7 +9,7 @@ import numpy as np
 
 import ganglion.dtypes as dt
 from ganglion.errors import DTypeError, IndexingError, ShapeError
-from ganglion.ops import places
+from ganglion.ops import places, sweep
 from ganglion.ops.movement import SLICE, reshape
 from ganglion.ops.record import Op, Saved
 from ganglion.shapes import Meta, Shape, broadcast_shapes, normalize_dim, show
@@ -146,6 +146,7 @@ SCATTER_ADD: Op = Op(
         lambda s, g: GATHER(g, s.y, dim=s["dim"]),
     ),
     saves="y",
+    sweep=sweep.scatter_add,
 )
 
 
@@ -234,6 +235,7 @@ INDEX_ADD: Op = Op(
         lambda s, g: INDEX(g, s.y, dims=s["dims"], wrap=s["wrap"]),
     ),
     saves="y",
+    sweep=sweep.index_add,
 )
 
 
@@ -276,6 +278,7 @@ INDEX_PUT: Op = Op(
     ),
     saves="y",
     in_float32=False,
+    sweep=sweep.index_put,
 )
 # the same without a copy, where no gradient is wanted
 INDEX_WRITE = Op(
@@ -285,6 +288,7 @@ INDEX_WRITE = Op(
     _infer_index_put,
     donates=(0,),
     in_float32=False,
+    sweep=sweep.index_put,
 )
 
 

@@ -63,6 +63,7 @@ class Op:
     vjp_takes_none: bool = False  # a joint rule that wants None for outputs without gradient
     scalar: Callable[..., Any] | None = None  # elementwise: an element from the inputs' elements
     element: Callable[..., Any] | None = None  # others: the element at an index (ops/scalar.py)
+    sweep: Callable[..., Any] | None = None  # a scan or a scatter of elements (ops/sweep.py)
     runs: Runs = "native"  # where it may run compiled
     reads: dict[int, tuple[int, ...]] = field(init=False, default_factory=dict)  # see read_by
 

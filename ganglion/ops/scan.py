@@ -11,7 +11,7 @@ import numpy as np
 
 import ganglion.dtypes as dt
 from ganglion.errors import DTypeError, ShapeError
-from ganglion.ops import places
+from ganglion.ops import places, sweep
 from ganglion.ops.arithmetic import sub
 from ganglion.ops.compare import eq, ne
 from ganglion.ops.elementwise import Array
@@ -107,7 +107,15 @@ def _linear_scan_rule(s: Saved, g: Tensor) -> Sequence[Tensor]:
 
 
 # y[i] = a[i] * y[i - 1] + b[i]; from the end, with y[i + 1], when ``reverse``
-LINEAR_SCAN = Op("linear_scan", "scan", _linear_scan_array, same, vjp=_linear_scan_rule, saves="xo")
+LINEAR_SCAN = Op(
+    "linear_scan",
+    "scan",
+    _linear_scan_array,
+    same,
+    vjp=_linear_scan_rule,
+    saves="xo",
+    sweep=sweep.linear_scan,
+)
 
 
 # --- sums and products ----------------------------------------------------------------------------
@@ -123,7 +131,9 @@ def _accumulate(x: Array, dim: int, reverse: bool, step: np.ufunc) -> Array:
     return y.astype(x.dtype if real else np.int64, copy=False)
 
 
-def _running(name: str, step: np.ufunc, rule: Callable[[Saved, Tensor], Any], saves: str) -> Op:
+def _running(
+    name: str, step: np.ufunc, rule: Callable[[Saved, Tensor], Any], saves: str, meaning: Any
+) -> Op:
     return Op(
         name,
         "scan",
@@ -131,6 +141,7 @@ def _running(name: str, step: np.ufunc, rule: Callable[[Saved, Tensor], Any], sa
         lambda x, dim, reverse: Meta(x.shape, widened(x.dtype)),
         vjp=(rule,),
         saves=saves,
+        sweep=meaning,
     )
 
 
@@ -152,10 +163,16 @@ def _logcumsumexp_rule(s: Saved, g: Tensor) -> Any:
 
 
 CUMSUM: Op = _running(
-    "cumsum", np.add, lambda s, g: CUMSUM(g, dim=s["dim"], reverse=not s["reverse"]), ""
+    "cumsum",
+    np.add,
+    lambda s, g: CUMSUM(g, dim=s["dim"], reverse=not s["reverse"]),
+    "",
+    sweep.cumsum,
 )
-CUMPROD = _running("cumprod", np.multiply, _cumprod_rule, "xo")
-LOGCUMSUMEXP = _running("logcumsumexp", np.logaddexp, _logcumsumexp_rule, "xo")
+CUMPROD = _running("cumprod", np.multiply, _cumprod_rule, "xo", sweep.cumprod)
+LOGCUMSUMEXP = _running(
+    "logcumsumexp", np.logaddexp, _logcumsumexp_rule, "xo", sweep.logcumsumexp
+)
 
 
 def cumsum(
@@ -191,7 +208,7 @@ def product_of_others(x: Tensor, dim: int) -> Tensor:
 # --- extremes -------------------------------------------------------------------------------------
 
 
-def _record_holders(name: str, extreme: np.ufunc) -> Op:
+def _record_holders(name: str, extreme: np.ufunc, meaning: Any) -> Op:
     """Where the largest (or smallest) element so far stands: the last of equals, the last NaN."""
 
     @along
@@ -201,11 +218,11 @@ def _record_holders(name: str, extreme: np.ufunc) -> Op:
         found = np.where(is_record, np.arange(rows.shape[-1]), 0)
         return np.moveaxis(np.maximum.accumulate(found, axis=-1), -1, dim)
 
-    return Op(name, "scan", kernel, lambda x, dim: Meta(x.shape, dt.int64))
+    return Op(name, "scan", kernel, lambda x, dim: Meta(x.shape, dt.int64), sweep=meaning)
 
 
-CUMMAX = _record_holders("cummax", np.maximum)
-CUMMIN = _record_holders("cummin", np.minimum)
+CUMMAX = _record_holders("cummax", np.maximum, sweep.cummax)
+CUMMIN = _record_holders("cummin", np.minimum, sweep.cummin)
 
 
 def cummax(input: Tensor, dim: int, *, out: Pair | None = None) -> Picked:

@@ -206,37 +206,41 @@ def _kernel(
     layouts = (*operands.values(), result)
     last = len(operands)
 
-    def emit(code: Code, pointers: Sequence[Reg], _: Reg, low: Reg, high: Reg) -> None:
+    def emit(code: Code, pointers: Sequence[Reg], scratch: Reg, low: Reg, high: Reg) -> None:
         pairs = zip(pointers, layouts, strict=True)
         sources = dict(zip([*operands, RESULT], pairs, strict=True))
-        writer = _Writer(code, scatter, loops, sources, result)
+        writer = _Writer(code, scatter, loops, sources, scratch)
         loops.grid.emit(code, low, high, writer.write)
 
     elements = math.prod(scatter.over)
     return Kernel(
         "scatter", ("scatter", key, loops, tuple(operands), layouts), emit, layouts,
-        tuple(range(last + 1)), (last,), loops.grid.tasks, flops=elements,
+        tuple(range(last + 1)), (last,), loops.grid.tasks, scratch=1, flops=elements,
         bytes=2 * elements * result.dtype.itemsize,
     )  # fmt: skip
 
 
 class _Writer:
-    """Writes the elements of one tile of the kept dimensions."""
+    """Writes the elements of one tile of the kept dimensions.
+
+    ``flag`` is a byte of scratch memory: whether an element had no place.
+    """
 
     def __init__(
         self, code: Code, scatter: Scatter, loops: _Loops,
-        sources: dict[int, tuple[Reg, Layout]], result: Layout,
+        sources: Mapping[int, tuple[Reg, Layout]], flag: Reg,
     ) -> None:  # fmt: skip
-        self.code, self.loops, self.sources, self.result = code, loops, sources, result
+        self.code, self.loops, self.sources, self.flag = code, loops, sources, flag
+        self.result = sources[RESULT][1]
         self.lane = sc.index(loops.neighbours)
         self.index = list(sc.indexes(loops.over))
         along = sc.unflat(self.lane, tuple(loops.over[d] for d in loops.run))
         for d, i in zip(loops.run, along, strict=False):
             self.index[d] = i
         self.target = tuple(scatter.target(*self.index))
-        old = Scalar("load", (RESULT, *self.target), result.dtype)
+        old = Scalar("load", (RESULT, *self.target), self.result.dtype)
         self.new = combined(scatter.kind, old, scatter.value(*self.index))
-        checks = _unchecked(self.target, result.shape)
+        checks = _unchecked(self.target, self.result.shape)
         self.exists = functools.reduce(operator.and_, checks) if checks else None
 
     def write(self, spot: Spot) -> None:
@@ -248,13 +252,13 @@ class _Writer:
         vectors = [
             self._emitter(places, start, v, min(lanes, size - v)) for v in range(0, size, lanes)
         ]
-        none = [] if self.exists is None else [const(0, vector("i1", e.width)) for e in vectors]
-        inner = [self.index[d] for d in self.loops.inner]
-        missing = self._turns(inner, vectors, none)
-        if self.result.dtype.is_floating_point:
-            for e, some in zip(vectors, missing, strict=False):
-                any_lane = self.code.fold(functools.partial(Code.op, self.code, "or"), some)
-                self.code.when(any_lane, functools.partial(self._spoil, e))
+        loud = self.exists is not None and self.result.dtype.is_floating_point
+        if loud:
+            self.code.store(const(0, "i8"), self.flag)
+        self._turns([self.index[d] for d in self.loops.inner], vectors, loud)
+        if loud:
+            missing = self.code.compare("ne", self.code.load(self.flag, "i8"), const(0, "i8"))
+            self.code.when(missing, lambda: self._spoil(vectors))
 
     def _emitter(
         self, places: Mapping[Scalar, Place], start: Index, v: int, count: int
@@ -264,47 +268,106 @@ class _Writer:
         mask = first_lanes(count, lanes) if count < lanes else None
         return Emitter(self.code, self.sources, {**places, self.lane: at}, self.lane, lanes, mask)
 
-    def _turns(
-        self, inner: Sequence[Scalar], vectors: Sequence[Emitter], missing: Sequence[Reg]
-    ) -> list[Reg]:
-        """The loops inside a task; which lanes had an element without a place."""
+    def _turns(self, inner: Sequence[Scalar], vectors: Sequence[Emitter], loud: bool) -> None:
+        """The loops inside a task."""
         if not inner:
-            return self._elements(vectors, missing)
+            self._elements(vectors, loud)
+            return
         first, *rest = inner
 
-        def turn(i: Index, *missing: Reg) -> list[Reg]:
-            inside = [_at(e, {first: _standing(i)}) for e in vectors]
-            return self._turns(rest, inside, missing)
+        def turn(i: Index) -> None:
+            self._turns(rest, [_at(e, {first: _standing(i)}) for e in vectors], loud)
 
-        return self.code.loop(0, first.args[1], 1, missing, turn)
+        self.code.loop(0, first.args[1], 1, (), turn)
 
-    def _elements(self, vectors: Sequence[Emitter], missing: Sequence[Reg]) -> list[Reg]:
+    def _elements(self, vectors: Sequence[Emitter], loud: bool) -> None:
+        """One element of every lane, where its place exists."""
+        code, vectors = self.code, [_at(e, {}) for e in vectors]
         if self.exists is None:
+            self._store(vectors)
+            return
+        first = vectors[0]
+        exists = first.value(self.exists)
+        if exists.lanes == 1:  # the same for all lanes, and so for all vectors
+            same = {x: r for x, r in first.known.items() if r.lanes == 1}
             for e in vectors:
-                e.store(RESULT, self.target, e.value(self.new))
-            return []
-        found = []
-        shared: dict[Scalar, Reg] = {}
-        for e, before in zip(vectors, missing, strict=True):
-            e.known |= shared
+                e.known |= same
+            code.when(exists, lambda: self._store(vectors))
+            self._note(exists, loud)
+            return
+        for e in vectors:
             exists = e.value(self.exists)
-            if exists.lanes == 1:  # the same position for all lanes of all vectors
-                shared = {x: r for x, r in e.known.items() if r.lanes == 1}
-            found.append(self._element(e, exists, before))
-        return found
+            self._note(exists, loud)
+            e.mask = exists if e.mask is None else code.op("and", exists, e.mask)
+        self._store(vectors)
 
-    def _element(self, e: Emitter, exists: Reg, missing: Reg) -> Reg:
-        """One vector, where it exists."""
-        code = self.code
-        absent = code.op("xor", exists, const(1, exists.type))
-        inside = _at(e, {})
-        if exists.lanes > 1:
-            inside.mask = exists if e.mask is None else code.op("and", exists, e.mask)
+    def _store(self, vectors: Sequence[Emitter]) -> None:
+        for e in vectors:
+            inside = _at(e, {})
             inside.store(RESULT, self.target, inside.value(self.new))
-        else:
-            code.when(exists, lambda: inside.store(RESULT, self.target, inside.value(self.new)))
-        return code.op("or", missing, e.wide(absent))
 
-    def _spoil(self, e: Emitter) -> None:
+    def _note(self, exists: Reg, loud: bool) -> None:
+        """Remember that an element has no place."""
+        if loud:
+            every = self.code.pure(f"i{exists.lanes}", f"bitcast {exists} to i{exists.lanes}")
+            absent = self.code.compare("ne", every, const(-1, every.type))
+            self.code.when(absent, lambda: self.code.store(const(1, "i8"), self.flag))
+
+    def _spoil(self, vectors: Sequence[Emitter]) -> None:
         """NaN in all that a tile could have written."""
-        ...
+        kept = {self.lane, *(self.index[d] for d in self.loops.tasks)}
+        places = list(self.target)
+        inner: list[Scalar] = []
+        for d, place in enumerate(places):
+            if not _follows(place, kept):
+                places[d] = sc.index(self.result.shape[d])
+                inner.append(places[d])
+        nan = sc.const(math.nan, self.result.dtype)
+
+        def nest(left: Sequence[Scalar], vectors: Sequence[Emitter]) -> None:
+            if left:
+                turn = functools.partial(_turned, left, vectors, nest)
+                self.code.loop(0, left[0].args[1], 1, (), turn)
+                return
+            for e in vectors:
+                e.store(RESULT, places, e.lanes(nan))
+
+        nest(inner, vectors)
+
+
+def _turned(
+    left: Sequence[Scalar], vectors: Sequence[Emitter], nest: Callable[..., None], i: Index
+) -> None:
+    nest(left[1:], [_at(e, {left[0]: _standing(i)}) for e in vectors])
+
+
+def _at(e: Emitter, places: Mapping[Scalar, Place]) -> Emitter:
+    """An emitter beside another one, with some loops around it."""
+    return Emitter(
+        e.code, e.sources, {**e.places, **places}, e.lane, e.width, e.mask, e.known
+    )
+
+
+def _standing(i: Index) -> Place:
+    return (0, i) if isinstance(i, int) else (i, 0)
+
+
+def _follows(e: Scalar, known: set[Scalar]) -> bool:
+    """Whether an expression depends on the known indexes alone."""
+    if e.op in ("index", "load"):
+        return e in known
+    return all(_follows(a, known) for a in e.args if isinstance(a, Scalar))
+
+
+def combined(kind: str, old: Scalar, new: Scalar) -> Scalar:
+    """What becomes of an element when another one is combined with it."""
+    if kind == "set":
+        return new
+    if old.dtype is dt.bool_:
+        return old | new if kind in ("sum", "max") else old & new
+    return COMBINED[kind](old, new)
+
+
+COMBINED: Mapping[str, Callable[[Scalar, Scalar], Scalar]] = {
+    "sum": operator.add, "prod": operator.mul, "max": sc.maximum, "min": sc.minimum
+}  # fmt: skip
