@@ -104,6 +104,12 @@ class Node:
             object.__setattr__(made, name, value)
         return made
 
+    def of(self, inputs: Iterable[Value | None]) -> Node:
+        """The same call on other inputs of the same kinds."""
+        key = (self.op_name, tuple(inputs), self.outputs, self.unique, self.spelling)
+        with _lock:
+            return _nodes.get(key) or _nodes.setdefault(key, self._make(key, self.params))
+
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"nodes never change; make a new one to give it another {name}")
 

@@ -66,6 +66,18 @@ class Launch:
     phase: int = 0
     made: Mapping[Stored, Buffer | None] = field(default_factory=dict)
 
+    @property
+    def name(self) -> str:
+        """The kernel's, or the host's op."""
+        if self.kernel is not None:
+            return self.kernel.name
+        return f"host {self.host.op_name}" if self.host is not None else ""
+
+    @property
+    def tasks(self) -> int:
+        """Into how many parts the work can be cut."""
+        return self.kernel.tasks if self.kernel is not None else 1
+
 
 @dataclass
 class Schedule:
@@ -84,9 +96,8 @@ class Schedule:
         for k, launch in enumerate(self.launches):
             reads = ", ".join(b.name for b in launch.reads)
             writes = ", ".join(b.name for b in launch.writes)
-            name = launch.kernel.name if launch.kernel else f"host {launch.host.op_name}"
-            tasks = launch.kernel.tasks if launch.kernel else 1
-            lines.append(f"{launch.phase:3} {k:3} {name:24} tasks {tasks:5}  {reads} -> {writes}")
+            start = f"{launch.phase:3} {k:3} {launch.name:24} tasks {launch.tasks:5}"
+            lines.append(f"{start}  {reads} -> {writes}")
         lines.append(f"{self.phases} phases, arena {self.arena} B, scratch {self.scratch} B")
         return "\n".join(lines)
 

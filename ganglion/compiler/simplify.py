@@ -3,46 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from ganglion.compiler.templates import template
 from ganglion.compiler.trace import Symbol, Tracer
 from ganglion.dispatch import listening
 from ganglion.gradmode import no_grad
-from ganglion.graph import Graph, Node, Origin, Value
+from ganglion.graph import Graph, Node, Origin, Value, argument
 from ganglion.ops.record import OPS
 from ganglion.tensor import wrap
 
 LEAVES = ("input", "state", "const")
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """A decomposition: nodes in order, with placeholders for the inputs."""
+
+    nodes: tuple[Node, ...]
+    results: tuple[Value, ...]
+
+
+_recipes: dict[tuple[Any, ...], Recipe] = {}
+
+
 def expand(graph: Graph) -> Graph:
     """Replace composites by their decompositions, until those that stay have compiled forms."""
-    tracer = Tracer()
     origins: dict[Node, Origin] = dict(graph.origins)
     known: dict[Value, Value] = {}
 
-    def visit(node: Node) -> None:
-        if node.values[0] in known:
-            return
-        inputs = [None if v is None else known[v] for v in node.inputs]
+    def visit(node: Node, names: dict[Value, Value], origin: Origin | None) -> None:
+        inputs = [None if v is None else names[v] for v in node.inputs]
         if not _is_composite(node):
-            made = node
-            if any(a is not b for a, b in zip(inputs, node.inputs, strict=True)):
-                made = Node(node.op_name, inputs, node.params, node.outputs, node.unique)
-                origins.setdefault(made, origins.get(node, Origin("", 0)))
-            known.update(zip(node.values, made.values, strict=True))
+            made = node if tuple(inputs) == node.inputs else node.of(inputs)
+            if origin is not None:
+                origins.setdefault(made, origin)
+            names.update(zip(node.values, made.values, strict=True))
             return
-        found = _decomposed(tracer, node, inputs)
-        inner = Graph((), (), found).topological()
-        for part in inner:
-            origins.setdefault(part, origins.get(node, Origin("", 0)))
-        for part in inner:
-            visit(part)
-        known.update(zip(node.values, (known[v] for v in found), strict=True))
+        recipe = _recipe(node)
+        inner = {_placeholder(k, v): x for k, (v, x) in enumerate(zip(node.inputs, inputs,
+                 strict=True)) if v is not None and x is not None}  # fmt: skip
+        for part in recipe.nodes:
+            if part.values[0] not in inner:
+                visit(part, inner, origin)
+        names.update(zip(node.values, (inner[v] for v in recipe.results), strict=True))
 
     for node in graph.topological():
-        visit(node)
+        visit(node, known, graph.origins.get(node))
     return Graph(
         graph.inputs,
         graph.states,
@@ -50,6 +58,25 @@ def expand(graph: Graph) -> Graph:
         tuple((slot, known[v]) for slot, v in graph.updates),
         origins,
     )
+
+
+def _placeholder(k: int, value: Value) -> Value:
+    """What stands for input ``k`` in a recipe; a number stands for itself."""
+    return value if _is_constant(value) else argument(-1 - k, value.meta)
+
+
+def _is_constant(value: Value) -> bool:
+    return value.node.op_name == "const" and not isinstance(value.node.kwargs["value"], tuple)
+
+
+def _recipe(node: Node) -> Recipe:
+    """The decomposition of nodes of this kind."""
+    inputs = [None if v is None else _placeholder(k, v) for k, v in enumerate(node.inputs)]
+    key = (node.op_name, node.spelling, tuple(inputs), node.outputs)
+    if key not in _recipes:
+        results = _decomposed(node, inputs)
+        _recipes[key] = Recipe(tuple(Graph((), (), results).topological()), results)
+    return _recipes[key]
 
 
 def _is_composite(node: Node) -> bool:
@@ -61,8 +88,9 @@ def _is_composite(node: Node) -> bool:
     return op.scalar is None and op.element is None
 
 
-def _decomposed(tracer: Tracer, node: Node, inputs: list[Value | None]) -> tuple[Value, ...]:
+def _decomposed(node: Node, inputs: list[Value | None]) -> tuple[Value, ...]:
     """The values that the decomposition gives, cast to the dtypes that the node promises."""
+    tracer = Tracer()
     op = OPS[node.op_name]
     decompose: Callable[..., Any] = op.decompose  # type: ignore[assignment]
     with listening(tracer), no_grad():
@@ -79,6 +107,4 @@ def _operand(value: Value | None) -> Any:
     """An input of a decomposition: numbers as numbers, the rest as tensors."""
     if value is None:
         return None
-    if value.node.op_name == "const" and not isinstance(value.node.kwargs["value"], tuple):
-        return value.node.kwargs["value"]
-    return wrap(Symbol(value))
+    return value.node.kwargs["value"] if _is_constant(value) else wrap(Symbol(value))

@@ -12,6 +12,7 @@ from ganglion.dispatch import write
 from ganglion.errors import ArgumentError, DTypeError, IndexingError, ShapeError
 from ganglion.gradmode import no_grad
 from ganglion.ops import scalar
+from ganglion.ops import sweep
 from ganglion.ops.create import ones
 from ganglion.ops.index import INDEX, INDEX_ADD, INDEX_PUT
 from ganglion.ops.moments import vector_norm
@@ -100,6 +101,7 @@ EMBEDDING_GRAD: Op = Op(
     lambda g, index, rows: Meta((rows, g.shape[-1]), g.dtype),
     vjp=(lambda s, h: EMBEDDING(h, s.y, padding=None, by_frequency=False), None),
     saves="y",
+    sweep=sweep.embedding_grad,
 )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 import ganglion.dtypes as dt
 from ganglion.errors import IndexingError, ShapeError
-from ganglion.ops import places, scalar
+from ganglion.ops import places, scalar, sweep
 from ganglion.ops.record import OPS, Op, Saved
 from ganglion.shapes import Meta, Shape, infer_size, normalize_dim, show, size_args
 
@@ -270,6 +270,7 @@ WRITE_VIEW = Op(
     vjp=(_write_view_base, lambda s, g: _through(g, s["chain"])),
     in_float32=False,
     element=places.written,
+    sweep=sweep.write_view,
 )
 
 ZEROS_OF = Op(

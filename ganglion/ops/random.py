@@ -142,8 +142,13 @@ RANDOM_NORMAL = _random("random_normal", _normal, draws.normal)
 RANDOM_MASK = _random("random_mask", _mask, draws.mask)  # ``scale`` with probability ``p``, else 0
 RANDOM_INTEGERS = _random("random_integers", _integers, draws.integers)
 RANDOM_COINS = _random("random_coins", _coins, draws.coins, lambda state, p: p)
-RANDOM_PERMUTATION = _random(
-    "random_permutation", _permutation, None, lambda state, n, dtype: Meta((n,), dtype)
+RANDOM_PERMUTATION = Op(
+    "random_permutation",
+    "random",
+    _permutation,
+    lambda state, n, dtype: Meta((n,), dtype),
+    random=True,
+    runs="host",
 )
 RANDOM_CHOICES = Op(
     "random_choices",

@@ -8,6 +8,7 @@ import numpy as np
 
 import ganglion.dtypes as dt
 from ganglion.errors import ArgumentError, ArgumentTypeError, AutogradError
+from ganglion.ops import sweep
 from ganglion.ops.create import FULL
 from ganglion.ops.index import (
     GATHER,
@@ -51,6 +52,7 @@ SCATTER: Op = Op(
     ),
     saves="y",
     in_float32=False,
+    sweep=sweep.scatter,
 )
 
 _COMBINE = {"prod": np.multiply, "amax": np.maximum, "amin": np.minimum}
@@ -85,6 +87,7 @@ SCATTER_REDUCE = Op(
     _infer_scatter,
     vjp=_reduce_rule,
     saves="xyzo",
+    sweep=sweep.scatter_reduce,
 )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ganglion.dispatch import mode, read
 from ganglion.errors import AutogradError, ShapeError
-from ganglion.ops import places
+from ganglion.ops import places, sweep
 from ganglion.ops.movement import (
     PERMUTE,
     contiguous,
@@ -141,6 +141,7 @@ ADD_STRIDED: Op = Op(
             contiguous(g), size=s["size"], stride=s["stride"], offset=s["offset"]
         ),
     ),
+    sweep=sweep.add_strided,
 )
 
 

@@ -90,8 +90,9 @@ class Sliding:
 
 @dataclass(frozen=True)
 class Even:
-    """Windows spread evenly over ``size`` elements; or the windows, among ``size``, that contain
-    each element: the formula is the same.
+    """Windows spread evenly over ``size`` elements, or those of ``size`` windows with an element.
+
+    The formula is the same.
     """
 
     axis: Axis

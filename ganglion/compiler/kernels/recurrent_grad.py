@@ -57,9 +57,12 @@ class Backward(Walk):
 
     def start(self, row: Index, rows: int) -> None:
         """Nothing is carried at first."""
-        for r in range(rows):
+
+        def one(r: Index) -> None:
             for column in range(0, self.layout("carry").shape[1], self.layer.lanes):
                 self.store(self.zero, "carry", self.code.add(row, r), column)
+
+        self.code.loop(0, rows, 1, (), one)
 
     def step(self, back: Index) -> None:
         """A step back; ``back`` counts them."""

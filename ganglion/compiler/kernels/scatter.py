@@ -10,15 +10,23 @@ written becomes NaN, for floats.
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Hashable, Mapping, Sequence
+import operator
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
 
+import ganglion.dtypes as dt
 from ganglion.compiler.kernel import Kernel, Layout, Plan, store_lanes
 from ganglion.compiler.kernels.grid import Axis, Grid, Spot, cut
 from ganglion.compiler.kernels.pack import copy
 from ganglion.compiler.kernels.tile import natural_lanes
-from ganglion.compiler.text import Code, Reg, const, vector
+from ganglion.compiler.scalars import Emitter, Place
+from ganglion.compiler.text import Code, Index, Reg, const, first_lanes, vector
+from ganglion.ops import scalar as sc
+from ganglion.ops.scalar import Affine, Scalar, affine
 from ganglion.ops.sweep import Scatter
+from ganglion.shapes import Shape
 
 VECTORS = 4  # side by side, for one position read
 TASK = 1 << 13  # elements of a task at least, where there are as many

@@ -74,7 +74,7 @@ class Layer:
 
 def even(total: int, most: int) -> int:
     """The size of equal blocks, of at most ``most``."""
-    return -(-total // max(1, -(-total // most)))
+    return max(1, -(-total // max(1, -(-total // most))))
 
 
 def turned(matrix: Layout) -> Layout:
@@ -188,12 +188,15 @@ class Walk(Buffers):
         """Some rows of one buffer into another."""
         lanes = self.layer.lanes
         width = min(self.layout(name).shape[-1] for name in (source, target))
-        for r in range(rows):
+
+        def one(r: Index) -> None:
             at = self.code.add(row, r)
             for column in range(0, width, lanes):
                 count = min(lanes, width - column)
                 value = self.load(source, at, column)
                 self.store(value, target, *place, at, column, count=count)
+
+        self.code.loop(0, rows, 1, (), one)
 
 
 def walk_kernel(

@@ -91,8 +91,8 @@ def backward_weights(w: Layout, groups: int) -> Weights:
     lanes = lanes_for(channels, w.stored)
     row = channels * taps
     return Weights(
-        w.dtype, groups, channels, taps, inner, w.offset + taps - 1, inner * row, lanes * taps, -1, row,
-        tuple(range(0, lanes * taps, taps)),
+        w.dtype, groups, channels, taps, inner, w.offset + taps - 1, inner * row, lanes * taps, -1,
+        row, tuple(range(0, lanes * taps, taps)),
     )  # fmt: skip
 
 
