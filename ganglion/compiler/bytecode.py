@@ -48,6 +48,7 @@ class Uses:
     exit: tuple[Chain, ...]
     stores: tuple[Store, ...]
     method: bool  # whether its first argument is called ``self``
+    ours: bool = False  # whether it is this package's own code
 
 
 @lru_cache(maxsize=4096)

@@ -42,9 +42,23 @@ def objects(texts: Sequence[str], target: Target) -> list[bytes]:
     return [image for image in found if image is not None]
 
 
-def _name(text: str, target: Target) -> str:
+def recall(text: str, target: Target) -> bytes | None:
+    """What was kept under this text for this target, if anything."""
+    folder = _folder()
+    return _read(folder / _name(text, target, ".step")) if folder else None
+
+
+def keep(text: str, target: Target, contents: bytes) -> None:
+    """Keep something under a text, as far as there is room."""
+    folder = _folder()
+    if folder:
+        _write(folder / _name(text, target, ".step"), contents)
+        _trim(folder, flags.cache_mb << 20)
+
+
+def _name(text: str, target: Target, suffix: str = ".o") -> str:
     parts = (text, target.triple, target.cpu, llvm.version(), str(ABI))
-    return blake2b("\0".join(parts).encode(), digest_size=20).hexdigest() + ".o"
+    return blake2b("\0".join(parts).encode(), digest_size=20).hexdigest() + suffix
 
 
 def _folder() -> Path | None:

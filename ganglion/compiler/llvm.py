@@ -168,6 +168,11 @@ class Library:
             raise GraphError(f"object code that cannot be loaded: {error}") from error
         self._addresses = {name: int(self._linked[name]) for name in defined}
 
+    @property
+    def names(self) -> frozenset[str]:
+        """The functions it holds."""
+        return frozenset(self._addresses)
+
     def address(self, name: str) -> int:
         """Where the function of this name starts."""
         return self._addresses[name]

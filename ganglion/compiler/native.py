@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Hashable, Sequence
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -19,6 +20,7 @@ import numpy as np
 from ganglion.blas import get_num_threads
 from ganglion.compiler import pool
 from ganglion.compiler.cache import objects
+from ganglion.compiler.image import Image, remember, remembered
 from ganglion.compiler.llvm import load
 from ganglion.compiler.memory import allocate
 from ganglion.compiler.plan import ALIGN, Buffer, Launch, Schedule, plan
@@ -27,6 +29,7 @@ from ganglion.compiler.simplify import expand
 from ganglion.compiler.target import Target, host
 from ganglion.compiler.text import Code, Index, Module, Reg
 from ganglion.eager import run_kernel
+from ganglion.graph import Graph
 from ganglion.ops.record import OPS
 
 Array = np.ndarray[Any, Any]
@@ -43,8 +46,32 @@ LINES_APART: Final = ((8000, 4), (2000, 2), (0, 1))  # of text, and modules to c
 
 
 def build(program: Program) -> Step:
-    """Compile a traced program."""
-    return Step(plan(expand(program.graph)))
+    """Compile a traced program, or read back what was compiled before."""
+    target = host()
+    image = remembered(program.graph, target)
+    if image is not None:
+        return Step(program.graph, image)
+    schedule = plan(expand(program.graph))
+    image = compiled(schedule, target)
+    if not any(launch.host for launch in schedule.launches):
+        remember(program.graph, target, image)
+    return Step(program.graph, image, schedule)
+
+
+def compiled(schedule: Schedule, target: Target, stamps: bool = False) -> Image:
+    """The machine code of a schedule."""
+    source = Source(schedule, target, stamps)
+    return Image(
+        tuple(objects(source.texts(), target)),
+        tuple(schedule.constants),
+        source.places,
+        source.size,
+        _used(schedule),
+        schedule.arena,
+        scratch_step(schedule),
+        sum(launch.kernel.flops for launch in schedule.launches if launch.kernel),
+        len(source.segments),
+    )
 
 
 # --- text -----------------------------------------------------------------------------------------
@@ -213,59 +240,70 @@ class Step:
     One call at a time: its memory is shared by all calls.
     """
 
-    def __init__(self, schedule: Schedule) -> None:
-        self.schedule = schedule
-        source = Source(schedule, host())
-        self.texts = source.texts()
-        self.library = load(objects(self.texts, host()))
-        self.block = np.zeros(source.size, np.int64)
-        self.first_input, self.first_state, self.first_output, first = source.places.values()
-        self.arena = allocate(max(schedule.arena, 1))
+    def __init__(self, graph: Graph, image: Image, schedule: Schedule | None = None) -> None:
+        self.graph, self.image = graph, image
+        if schedule is not None:
+            self.schedule = schedule
+        self.library = load(image.objects)
+        self.block = np.zeros(image.size, np.int64)
         self.place = address(self.block)
+        self.arena = allocate(max(image.arena, 1))
         self.block[0] = address(self.arena)
-        for i, constant in enumerate(schedule.constants):
-            if first + i < source.size:
-                self.block[first + i] = address(constant)
-        work = sum(launch.kernel.flops for launch in schedule.launches if launch.kernel)
-        self.hold_gil = work < SHORT
+        self.first_input, self.first_state, self.first_output, first = image.places.values()
+        self.constants = image.constants
+        for i in image.used["const"]:
+            self.block[first + i] = address(self.constants[i])
+        self.hold_gil = image.flops < SHORT
+        known = self.library.names
+        hosts = iter(x for x in schedule.launches if x.host) if schedule is not None else iter(())
         self.run: list[pool.Step | Launch] = [
-            launches[0]
-            if launches[0].host
-            else pool.Step(self.library.address(f"step{k}"), hold_gil=self.hold_gil)
-            for k, launches in enumerate(source.segments)
+            pool.Step(self.library.address(f"step{k}"), hold_gil=self.hold_gil)
+            if f"step{k}" in known
+            else next(hosts)
+            for k in range(image.segments)
         ]
-        self.used = _used(schedule)
-        self.results = [(v.shape, v.dtype.numpy) for v in schedule.graph.outputs]
-        self.states: list[Array | None] = [None] * len(schedule.graph.states)
+        self.inputs, self.outputs = image.used["input"], image.used["output"]
+        self.slots = image.used["state"]
+        self.results = [(v.shape, v.dtype.numpy) for v in graph.outputs]
+        self.states: Sequence[Array] | None = None
         self.threads = 0
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        """The plan; made again for a step that was read back."""
+        return plan(expand(self.graph))
 
     def __call__(self, arguments: Sequence[Array], states: Sequence[Array]) -> list[Array]:
         """Fresh outputs; states are overwritten in place."""
         block = self.block
-        kept = [x if x.flags.c_contiguous else np.ascontiguousarray(x) for x in arguments]
-        for i in self.used["input"]:
-            block[self.first_input + i] = address(kept[i])
-        seen = self.states
-        for i in self.used["state"]:
-            x = states[i]
-            if x is not seen[i]:
-                block[self.first_state + i] = address(x)
-                seen[i] = x
+        first = self.first_input
+        kept: Sequence[Array] = arguments
+        for i in self.inputs:
+            x = arguments[i]
+            if not x.flags.c_contiguous:
+                kept = [*kept]
+                x = kept[i] = np.ascontiguousarray(x)
+            block[first + i] = address(x)
+        if states is not self.states:
+            self.states, first = states, self.first_state
+            for i in self.slots:
+                block[first + i] = address(states[i])
+        first = self.first_output
         outputs = [np.empty(shape, dtype) for shape, dtype in self.results]
-        for i in self.used["output"]:
-            block[self.first_output + i] = address(outputs[i])
-        threads = get_num_threads()
-        if threads != self.threads:
+        for i in self.outputs:
+            block[first + i] = address(outputs[i])
+        if self.threads != (threads := get_num_threads()):
             self._make_room(threads)
+        place = self.place
         for segment in self.run:
             if isinstance(segment, Launch):
                 self._host(segment, kept, states, outputs)
             else:
-                segment(self.place)
+                segment(place)
         return outputs
 
     def _make_room(self, threads: int) -> None:
-        self.scratch = allocate(scratch_step(self.schedule) * threads)
+        self.scratch = allocate(self.image.scratch * threads)
         self.block[1] = address(self.scratch)
         self.threads = threads
 
@@ -285,7 +323,7 @@ class Step:
         inputs, states, outputs = groups
         if b.kind != "arena":
             held = {"input": inputs, "state": states, "output": outputs,
-                    "const": self.schedule.constants}  # fmt: skip
+                    "const": self.constants}  # fmt: skip
             return held[b.kind][b.number]
         raw = self.arena[b.offset : b.offset + b.nbytes].view(b.layout.dtype.numpy)
         steps = [s * b.layout.dtype.itemsize for s in b.layout.strides]

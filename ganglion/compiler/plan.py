@@ -193,7 +193,7 @@ class _Planner:
         if any(g.before & bit for g in self.readers.get(old, ()) if g is not group):
             return False
         if group.call is not None and old in group.call.reads:
-            return False
+            return self._in_place(group.call, value, old)
         number = passes(group) if group.call is None else dict.fromkeys(group.makes, 0)
         return all(
             same_element(load, s) and number[s.value] <= number[value]
@@ -201,6 +201,25 @@ class _Planner:
             for load in s.loads
             if load.args[0] == old
         )
+
+    def _in_place(self, call: Call, result: Stored, old: Stored) -> bool:
+        """Whether a call may make a result in the memory of an operand, if nobody else needs it."""
+        found = template(call.node)
+        base = None if found is None else found.reuses(call.node)
+        if base is None or call.host or result != call.node.values[0]:
+            return False
+        if [v for v in call.node.operands if old in self._read_for(v)] != [base]:
+            return False
+        index = sc.indexes(base.shape)
+        here = place_of(self.lowered.sources[base](*index), self.layouts[old])
+        there = place_of(Scalar("load", (result, *index), old.dtype), self.layouts[result])
+        if here is None or there is None or self.layouts[old].numel != base.meta.numel:
+            return False
+        return (here.constant, here.terms) == (there.constant, there.terms)
+
+    def _read_for(self, value: Value) -> set[Stored]:
+        """The stored values that an operand is made of."""
+        return {load.args[0] for load in loads(self.lowered.sources[value](*sc.indexes(value.shape)))}
 
     def _after_readers(self, group: Group, old: Value) -> None:
         bit = 1 << group.number
@@ -236,6 +255,7 @@ class _Planner:
     # --- kernels ------------------------------------------------------------------------------
 
     def _launch(self, group: Group) -> None:
+        self._reuse(group)
         for value in group.makes:
             if value in self.readers:
                 self._home(value)
@@ -294,6 +314,17 @@ class _Planner:
             if home[value] != number and value not in self.buffers and not single:
                 found[value] = None
         return list(found)
+
+    def _reuse(self, group: Group) -> None:
+        """Make a result in the memory of an operand that nobody else needs."""
+        result = group.makes[0]
+        if group.call is None or result in self.buffers:
+            return
+        for old in group.call.reads:
+            buffer = self.buffers[old]
+            own = buffer.kind == "arena" and buffer.layout == self.layouts[old]
+            if own and self.readers[old] == [group] and self._in_place(group.call, result, old):
+                self.buffers[result] = buffer
 
     def _template(self, group: Group) -> None:
         call = group.call
@@ -393,10 +424,20 @@ class _Planner:
         )
 
     def _add(self, kernel: Kernel, buffers: list[Buffer], group: Group) -> None:
+        if _is_idle(kernel, buffers):
+            return
         reads = tuple(buffers[i] for i in kernel.reads)
         writes = tuple(buffers[i] for i in kernel.writes)
         made = {v: self.buffers.get(v) for v in group.makes}
         self.launches.append(Launch(kernel, tuple(buffers), reads, writes, made=made))
+
+
+def _is_idle(kernel: Kernel, buffers: Sequence[Buffer]) -> bool:
+    """Whether a kernel copies a value onto itself."""
+    if kernel.name != "copy" or buffers[0] is not buffers[1]:
+        return False
+    source, target = kernel.operands
+    return (source.strides, source.offset) == (target.strides, target.offset)
 
 
 def _kind_of(nest: Nest, value: Stored) -> str:

@@ -59,6 +59,23 @@ class Stored(NamedTuple):
     holder: Callable[[], Any]
 
 
+class Unwatched:
+    """A block that calls no code of the user's, so that watching can pause."""
+
+    __slots__ = ("event",)
+
+    def __init__(self) -> None:
+        self.event: Any = None
+
+    def __enter__(self) -> None:
+        if self.event is not None:
+            sys.setprofile(None)
+
+    def __exit__(self, *error: object) -> None:
+        if self.event is not None:
+            sys.setprofile(self.event)
+
+
 class Reads:
     """Notes what a traced function relies on and what it stores."""
 
@@ -68,8 +85,10 @@ class Reads:
         self.used_math = False  # whose functions look at a number without being seen
         self._objects: dict[int, Callable[[], Any]] = {}  # that methods were called on
         self._local_names: set[str] = set()  # of attributes of local variables
+        self.unwatched = Unwatched()
         self._functions: dict[CodeType, FunctionType] = {}
-        self._uses: dict[CodeType, Uses | None] = {}
+        self._uses: dict[int, Uses | None] = {}  # by the id of code,
+        self._codes: list[CodeType] = []  # which stays alive
         self._know(function)
 
     @contextmanager
@@ -78,10 +97,12 @@ class Reads:
         before: Any = sys.getprofile()
         collecting = gc.isenabled()
         gc.disable()  # what runs when memory is collected is no part of the function
+        self.unwatched.event = self._event
         sys.setprofile(self._event)
         try:
             yield
         finally:
+            self.unwatched.event = None
             if collecting:
                 gc.enable()
             if before is None or callable(before):
@@ -125,16 +146,21 @@ class Reads:
     # --- events -------------------------------------------------------------------------------
 
     def _event(self, frame: FrameType, event: str, argument: Any) -> None:
-        if event == "c_call":
-            if argument.__module__ == "math" and self._uses.get(frame.f_code) is not None:
-                self.used_math = True
-        elif event in ("call", "return"):
-            try:
-                found = self._uses[frame.f_code]
-            except KeyError:
-                found = self._uses[frame.f_code] = _of(frame)
-            if found is not None:
-                self._entered(frame, found) if event == "call" else self._left(frame, found)
+        """Called some hundred thousand times in a large trace, mostly for code of our own."""
+        code = frame.f_code
+        try:
+            found = self._uses[id(code)]  # to hash code takes longer than all the rest
+        except KeyError:
+            found = self._uses[id(code)] = _of(frame)
+            self._codes.append(code)
+        if found is None:
+            return
+        if event == "call":
+            self._entered(frame, found)
+        elif event == "return":
+            self._left(frame, found)
+        elif event == "c_call" and argument.__module__ == "math" and not found.ours:
+            self.used_math = True
 
     def _entered(self, frame: FrameType, found: Uses) -> None:
         for chain in found.entry:
@@ -254,7 +280,7 @@ def _of(frame: FrameType) -> Uses | None:
     if argument_names(code)[:1] != ("self",):
         return None
     chains = tuple(c for c in uses(code).entry if (c.kind, c.name) == ("argument", "self"))
-    return Uses(chains, (), (), True)
+    return Uses(chains, (), (), method=True, ours=True)
 
 
 def _next(value: Any, kind: str, key: Any, name: str, stored: bool = False) -> Place | None:

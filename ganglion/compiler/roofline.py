@@ -181,14 +181,12 @@ def forecast(launch: Launch, peaks: Peaks) -> Forecast:
 def predict(schedule: Schedule, peaks: Peaks) -> float:
     """Seconds of a whole step: threads share the tasks of each phase and then meet."""
     busy = np.zeros((schedule.phases, peaks.threads))
-    turn, phase = 0, -1
+    turn = 0
     for launch in schedule.launches:
-        turn = turn if launch.phase == phase else 0
-        phase = launch.phase
-        found = forecast(launch, peaks)
-        if launch.tasks == 1:  # kernels of one task take turns among the threads
-            busy[phase, turn % peaks.threads] += found.seconds
+        seconds = forecast(launch, peaks).seconds
+        if launch.tasks > 1:
+            busy[launch.phase] += seconds
+        else:  # kernels of one task take turns among the threads
+            busy[launch.phase, turn % peaks.threads] += seconds
             turn += 1
-        else:
-            busy[phase] += found.seconds
     return float(busy.max(axis=1).sum()) + BARRIER * (schedule.phases - 1)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import ganglion.dtypes as dt
 from ganglion.compiler.templates import template
 from ganglion.compiler.trace import Symbol, Tracer
 from ganglion.dispatch import listening
 from ganglion.gradmode import no_grad
 from ganglion.graph import Graph, Node, Origin, Value, argument
-from ganglion.ops.record import OPS
-from ganglion.tensor import wrap
+from ganglion.ops.record import OPS, Op
+from ganglion.tensor import Tensor, wrap
 
 LEAVES = ("input", "state", "const")
 
@@ -83,16 +85,29 @@ def _is_composite(node: Node) -> bool:
     if node.op_name in LEAVES:
         return False
     op = OPS[node.op_name]
-    if op.decompose is None or template(node) is not None:
+    if op.scalar is not None or op.element is not None or template(node) is not None:
         return False
-    return op.scalar is None and op.element is None
+    return op.decompose is not None or _is_narrow(node)
+
+
+def _is_narrow(node: Node) -> bool:
+    """Whether an op computes in float32 what is stored in two bytes."""
+    op = OPS[node.op_name]
+    halves = any(v.dtype in dt.HALVES for v in node.operands)
+    return halves and op.in_float32 and op.runs == "native" and not (op.donates or op.random)
+
+
+def _in_float32(op: Op, *inputs: Any, **params: Any) -> Any:
+    """The op on wider inputs."""
+    wide = [x.float() if isinstance(x, Tensor) and x.dtype in dt.HALVES else x for x in inputs]
+    return op(*wide, **params)
 
 
 def _decomposed(node: Node, inputs: list[Value | None]) -> tuple[Value, ...]:
     """The values that the decomposition gives, cast to the dtypes that the node promises."""
     tracer = Tracer()
     op = OPS[node.op_name]
-    decompose: Callable[..., Any] = op.decompose  # type: ignore[assignment]
+    decompose: Callable[..., Any] = op.decompose or partial(_in_float32, op)
     with listening(tracer), no_grad():
         found = decompose(*map(_operand, inputs), **node.kwargs)
         many = found if isinstance(found, tuple) else (found,)

@@ -17,7 +17,7 @@ from ganglion.compiler.kernels import conv, recurrent, recurrent_grad
 from ganglion.compiler.kernels.attention import attention
 from ganglion.compiler.kernels.attention_grad import attention_grad
 from ganglion.compiler.kernels.gemm import product
-from ganglion.compiler.kernels.sweep import sweep, swept
+from ganglion.compiler.kernels.sweep import base_of, sweep, swept
 from ganglion.compiler.target import host
 from ganglion.graph import Node, Value
 from ganglion.ops.attention import ATTENTION, ATTENTION_GRAD
@@ -37,6 +37,8 @@ class Template:
     ``finish(node, operands, epilogue, shape)``: the plan of a node with one result, whose tiles
     the epilogue receives, by indexes of ``shape(node)``.
     ``store(node, operands, results)``: the plan of a node that stores all its results.
+    ``reuses(node)``: the operand in whose memory the first result may be made, if it is not needed
+    afterwards; a copy of it onto itself is then left out.
     ``images(node)``: the operands and results that are images, best stored with channels last.
     """
 
@@ -44,6 +46,7 @@ class Template:
     finish: Callable[[Node, Sequence[Layout], Epilogue], Plan] | None = None
     shape: Callable[[Node], Shape] = lambda node: node.outputs[0].shape
     store: Callable[[Node, Sequence[Layout | None], Sequence[Layout]], Plan] | None = None
+    reuses: Callable[[Node], Value | None] = lambda node: None
     images: Callable[[Node], Sequence[Value]] = lambda node: ()
 
 
@@ -159,4 +162,5 @@ TEMPLATES: dict[str, Template] = {
     RNN_GRAD.name: _in_order(recurrent_grad.rnn_layer_grad),
 }
 
-SWEEP = Template(lambda node: sweep(node) is not None, store=swept)  # records that say ``sweep``
+# records that say what they ``sweep``
+SWEEP = Template(lambda node: sweep(node) is not None, store=swept, reuses=base_of)

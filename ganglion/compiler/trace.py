@@ -113,6 +113,10 @@ class Tracer:
 
     def bind(self, op: Op, inputs: tuple[Any, ...], params: Mapping[str, Any]) -> Any:
         """Record one op call; gradients go onto the same tape as in eager execution."""
+        with self.reads.unwatched:
+            return self._bind(op, inputs, params)
+
+    def _bind(self, op: Op, inputs: tuple[Any, ...], params: Mapping[str, Any]) -> Any:
         inputs = eager.promoted(op, inputs)
         operands = [self.value(x) if isinstance(x, Tensor) else x for x in inputs]
         if mode.grad and op.vjp is not None:

@@ -254,6 +254,8 @@ def rolled(index: Index, x: Source, shift: Shape, axis: Shape) -> Scalar:
 
 def shifted(index: Index, x: Source, dim: int, by: int, fill: float) -> Scalar:
     """Moved along a dimension; ``fill`` comes in."""
+    if not x.shape:
+        return const(fill, x.dtype)
     place = index[dim] - by
     inside = place >= 0 if by > 0 else place < x.shape[dim]
     return guarded(inside, x(*_replaced(index, dim, place)), fill)
@@ -344,7 +346,8 @@ _EMPTY = {"sum": 0, "prod": 1, "and": True, "or": False}
 
 
 def _over(index: Index, x: Source, dims: Shape, keepdim: bool, kind: str, body: Body) -> Scalar:
-    """``body`` of the elements, reduced over dimensions."""
+    """``body`` of the elements, reduced over dimensions; a single number has none to reduce."""
+    dims = dims if x.shape else ()
     sizes = tuple(x.shape[d] for d in dims)
     kept = [i for d, i in enumerate(index) if not keepdim or d not in dims]
 
@@ -388,6 +391,8 @@ def place_of_extreme(kind: str) -> Callable[..., Scalar]:
     """The rule of the first place of the extreme; NaN wins."""
 
     def rule(index: Index, x: Source, dim: int, keepdim: bool) -> Scalar:
+        if not x.shape:
+            return const(0, INDEX)
         size = x.shape[dim]
         best = _over(index, x, (dim,), keepdim, kind, _ordered)
 

@@ -386,6 +386,8 @@ _FOLDED = frozenset({"add", "sub", "mul", "quotient", "remainder"})
 
 def _folded(op: str, x: Scalar, y: Scalar) -> Scalar | None:
     """A simpler index expression, or None."""
+    if x.op == y.op == "const":
+        return _constant(op, x.args[0], y.args[0])
     left, right = affine(x), affine(y)
     if left is None or right is None:
         return _without_units(op, x, y)
@@ -399,6 +401,15 @@ def _folded(op: str, x: Scalar, y: Scalar) -> Scalar | None:
     if right.terms or right.constant <= 0 or left.low < 0:
         return None
     return _divided(op, left, right.constant)
+
+
+def _constant(op: str, x: int, y: int) -> Scalar:
+    """The result of two numbers, wrapped around."""
+    found = {"add": x + y, "sub": x - y, "mul": x * y}.get(op, 0)
+    if op in ("quotient", "remainder"):
+        found = abs(x) // abs(y) * (1 if (x < 0) == (y < 0) else -1) if y else 0
+        found = x - found * y if op == "remainder" else found
+    return const((found + 2**63) % 2**64 - 2**63, INDEX)
 
 
 def _without_units(op: str, x: Scalar, y: Scalar) -> Scalar | None:

@@ -3,13 +3,10 @@
 import importlib
 import pkgutil
 
-import numpy as np
 import pytest
 
 import ganglion
-import ganglion.dtypes as dt
 import ganglion.ops
-from ganglion.ops import scalar as sc
 from ganglion.ops.record import OPS
 from tests.ops import checker, samples
 from tests.ops.meaning import Compared

@@ -57,11 +57,6 @@ class Convolution:
 # --- the choice of tiles --------------------------------------------------------------------------
 
 
-def most_sums(target: Target) -> int:
-    """Vectors of sums in a tile; 32 registers hold a few more than products use."""
-    return 28 if target.sums >= 24 else target.sums
-
-
 @cache
 def rectangle(rows: int, width: int, channels: int, lanes: int, most: int) -> tuple[int, int, int]:
     """Rows, width and vectors of the tiles that cover ``rows`` * ``width`` pixels in least time."""
@@ -137,9 +132,7 @@ def _slices(conv: Convolution, target: Target) -> tuple[int, int]:
 
 def rectangle_of(axes: Axes, weights: Weights, target: Target) -> tuple[int, int, int]:
     """The tile for a part of the result."""
-    return rectangle(
-        axes[1].count, axes[2].count, weights.channels, weights.lanes, most_sums(target)
-    )
+    return rectangle(axes[1].count, axes[2].count, weights.channels, weights.lanes, target.sums)
 
 
 def _rows(axes: Axes, tile: tuple[int, int, int]) -> tuple[int, int]:

@@ -17,7 +17,6 @@ from ganglion.compiler.kernel import Kernel, Layout
 from ganglion.compiler.kernels.axes import Axes, each_block, share
 from ganglion.compiler.kernels.direct import (
     TASKS,
-    most_sums,
     own_channels,
     picked,
     rectangle,
@@ -105,10 +104,10 @@ def direct_weight(conv: WeightConvolution, target: Target) -> Kernel:
     def emit(code: Code, pointers: Sequence[Reg], scratch: Reg, low: Reg, high: Reg) -> None:
         code.loop(low, high, 1, (), lambda i: _Writer(code, pointers, writer).task(i))
 
-    flops = 2 * conv.x.shape[0] * conv.pixels * conv.gradient.partial.numel
+    weights = conv.g.shape[1] * conv.inner * math.prod(conv.kernel)
     return Kernel(
         "conv_weight_direct", ("conv weight direct", conv, target), emit, operands, (0, 1), (2,),
-        math.prod(writer.sizes), flops=flops // conv.gradient.chunks,
+        math.prod(writer.sizes), flops=2 * conv.x.shape[0] * conv.pixels * weights,
         bytes=sum(layout.numel * BYTES[layout.stored] for layout in operands),
     )  # fmt: skip
 
@@ -120,10 +119,10 @@ class _Plan:
         self.conv, self.gradient, self.target = conv, conv.gradient, target
         self.outer = math.prod(conv.kernel[: conv.looped])
         if conv.mixed:
-            self.high, self.vectors = max(1, (most_sums(target) - 1) // conv.inner) * conv.inner, 1
+            self.high, self.vectors = max(1, (target.sums - 1) // conv.inner) * conv.inner, 1
         else:
             size = len(conv.rows), self.gradient.channels, self.gradient.lanes
-            _, self.high, self.vectors = rectangle(1, *size, most_sums(target))
+            _, self.high, self.vectors = rectangle(1, *size, target.sums)
         self.step = self.vectors * self.gradient.lanes
         self.panels = -(-self.gradient.channels // self.step)
         self.sizes = self._sizes()
@@ -131,7 +130,7 @@ class _Plan:
 
     def _sizes(self) -> tuple[int, int, int]:
         """Tasks: chunks of images, parts of (groups or else taps), parts of the channels."""
-        wanted = -(-TASKS // self.gradient.chunks)
+        wanted = -(-TASKS // max(1, self.gradient.chunks))
         channels = max(n for n in range(1, self.panels + 1) if self.panels % n == 0 and n <= wanted)
         outer = self.gradient.groups if self.gradient.groups > 1 else self.outer
         return self.gradient.chunks, outer if channels < wanted else 1, channels
@@ -317,7 +316,7 @@ class _Writer:
         """Sums along a line of pixels."""
         size, conv, lanes = len(sums) * len(sums[0]), self.conv, self.plan.gradient.lanes
         width = conv.axes[2].count
-        unroll = width if width * size <= 4 * most_sums(self.plan.target) else 1
+        unroll = width if width * size <= 4 * self.plan.target.sums else 1
         if conv.mixed:
             return summed(
                 self.code, width, sums,

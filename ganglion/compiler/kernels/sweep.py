@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,11 +10,15 @@ import ganglion.dtypes as dt
 from ganglion.compiler.kernel import Layout, Plan
 from ganglion.compiler.kernels.scan import scanned
 from ganglion.compiler.kernels.scatter import scattered
-from ganglion.graph import Node
+from ganglion.graph import Node, Value
 from ganglion.ops.record import OPS
 from ganglion.ops.scalar import NoRule, Scalar, Source, indexes
 from ganglion.ops.sweep import Scan, Scatter
 from ganglion.shapes import Shape
+
+
+LARGE = 1 << 14  # elements that are better not copied
+SMALL_PART = 8  # times less of which is a small part
 
 
 @dataclass(frozen=True)
@@ -29,14 +34,28 @@ class Operand:
 
 
 def sweep(node: Node) -> Scan | Scatter | None:
-    """What a node computes, if its record says so and it is no function of an index."""
+    """What a node computes, if its record says so and nothing else serves better."""
     op = OPS.get(node.op_name)
-    if op is None or op.sweep is None or _narrow(node) or _has_elements(node):
+    if op is None or op.sweep is None or _narrow(node):
         return None
     try:
-        return op.sweep(*_operands(node), **node.kwargs)  # type: ignore[no-any-return]
+        found: Scan | Scatter = op.sweep(*_operands(node), **node.kwargs)
     except NoRule:
         return None
+    return None if _has_elements(node) and not _is_small(found, node) else found
+
+
+def base_of(node: Node) -> Value | None:
+    """The operand in which a scatter may work, if there is one."""
+    found = sweep(node)
+    return node.inputs[0] if isinstance(found, Scatter) and found.base is not None else None
+
+
+def _is_small(found: Scan | Scatter, node: Node) -> bool:
+    """Whether a small part of something large changes, so that it is best done in place."""
+    numel = node.outputs[0].numel
+    part = math.prod(found.over) if isinstance(found, Scatter) else numel
+    return numel >= LARGE and part * SMALL_PART <= numel
 
 
 def _operands(node: Node) -> list[Source | None]:

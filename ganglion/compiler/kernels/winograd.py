@@ -14,7 +14,7 @@ from typing import Final
 
 from ganglion.compiler.kernel import Epilogue, Kernel, Layout, Tile, row_major
 from ganglion.compiler.kernels.axes import Axes, Pairs, apart, each_block
-from ganglion.compiler.kernels.direct import TASKS, most_sums, rectangle
+from ganglion.compiler.kernels.direct import TASKS, rectangle
 from ganglion.compiler.kernels.tile import load_lanes, tile
 from ganglion.compiler.kernels.weights import Weights, weight_lanes
 from ganglion.compiler.target import Target
@@ -353,7 +353,7 @@ class _Writer:
         """All planes of products of some channels (first, how many)."""
         conv, inner = self.conv, self.conv.weights.inner
         step, wide = rounded(inner), rounded(conv.group)
-        _, high, vectors = rectangle(1, conv.most, channels, LANES, most_sums(self.target))
+        _, high, vectors = rectangle(1, conv.most, channels, LANES, self.target.sums)
         strides = transformed(conv.weights).strides
 
         def block(s: Index, c: Index, length: int, m: Index, count: int) -> None:

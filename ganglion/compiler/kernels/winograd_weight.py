@@ -14,7 +14,7 @@ from functools import cached_property
 
 from ganglion.compiler.kernel import Kernel, Layout
 from ganglion.compiler.kernels.axes import Axes, apart, each_block, share
-from ganglion.compiler.kernels.direct import most_sums, rectangle
+from ganglion.compiler.kernels.direct import rectangle
 from ganglion.compiler.kernels.tile import tile
 from ganglion.compiler.kernels.weights import Gradient
 from ganglion.compiler.kernels.winograd import (
@@ -153,7 +153,7 @@ class _Writer:
     ) -> None:  # fmt: skip
         """Add the products of all planes of some tiles to the sums of a chunk."""
         strides, inner = self.conv.gradient.partial.strides, self.conv.gradient.inner
-        _, high, vectors = rectangle(1, ins, outs, LANES, most_sums(self.target))
+        _, high, vectors = rectangle(1, ins, outs, LANES, self.target.sums)
         most = self.conv.most
 
         def part(s: Index, c: Index, count: int, o: Index, length: int) -> None:
