@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from peers.networks import first_state
 from peers.side import Side, in_turn
-from tinygrad import Device, Tensor, TinyJit, nn
+from tinygrad import Context, Device, Tensor, TinyJit, nn
 from tinygrad.nn.state import load_state_dict
 from workloads import Workload
 
@@ -55,7 +55,7 @@ def train(workload: Workload) -> Side:
     optimizer = make(nn.state.get_parameters(model.named), **workload.settings)
 
     @TinyJit
-    @Tensor.train()
+    @Context(TRAINING=1)
     def step(x: Tensor, y: Tensor) -> Tensor:
         optimizer.zero_grad()
         loss = model(x).sparse_categorical_crossentropy(y).backward()

@@ -86,6 +86,8 @@ class Backward:
         self.program: Program | None = None
         self._run: Run | None = None
         self._rule = _Rule(self._vjp, len(edges))
+        self._used = _tape_node(self._rule)  # says that its graph was used up
+        self._used.outputs = [((), None)] * len(edges)
 
     @classmethod
     def traced(cls, results: Results, live: list[tuple[int, Tensor]]) -> Backward:
@@ -144,28 +146,21 @@ class Backward:
         self, made: Sequence[Tensor], given: Sequence[Tensor], outputs: Sequence[Array]
     ) -> None:
         """Give a call's results their history."""
-        node = self._node(given, outputs)
+        node = self._used if self.program is None else self._node(given, outputs)
         for i, n in self.edges.items():
             made[i]._edge = (node, n)
 
     def _node(self, given: Sequence[Tensor], outputs: Sequence[Array]) -> TapeNode:
-        node = TapeNode()
-        node.op, node.params, node.order, node.keys = self._rule, {}, new_order(), ()
-        node.watch = None
-        tensors = [
-            given[leaf.given] if leaf.tensor is None else leaf.tensor for leaf in self.leaves
-        ]
+        node = _tape_node(self._rule)
+        leaves = self.leaves
+        tensors = [given[x.given] if x.tensor is None else x.tensor for x in leaves]
         node.edges = [edge(x) for x in tensors]
         node.shapes = [x._data.shape for x in tensors]
         node.dtypes = [x._data.dtype for x in tensors]
         node.outputs = [(meta.shape, meta.dtype.numpy) for meta in self.metas]
-        if self.program is None:
-            node.outputs = [((), None)] * len(self.edges)
-            node.saved, node.stores, node.stamp = None, [], 0
-        else:
-            found = [save.find(given, outputs) for save in self.saves]
-            node.saved, node.stores = [a for a, _ in found], [s for _, s in found]
-            node.stamp = versions(node.stores)
+        found = [save.find(given, outputs) for save in self.saves]
+        node.saved, node.stores = [a for a, _ in found], [s for _, s in found]
+        node.stamp = versions(node.stores)
         return node
 
     def _vjp(self, saved: Saved, *grads: Tensor | None) -> Sequence[Tensor | None]:
@@ -183,6 +178,15 @@ class Backward:
         assert saved.node.saved is not None
         found = self._run([*arrays, *map(contiguous, saved.node.saved)])
         return [wrap(found[i]) for i in self.program.result]
+
+
+def _tape_node(rule: _Rule) -> TapeNode:
+    """A node without anything saved."""
+    node = TapeNode()
+    node.op, node.params, node.order, node.keys = rule, {}, new_order(), ()
+    node.edges, node.shapes, node.dtypes, node.watch = [], [], [], None
+    node.saved, node.stores, node.stamp = None, [], 0
+    return node
 
 
 def _array(grad: Tensor | None, meta: Meta) -> Array:

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Final
 
 from ganglion.compiler.lower import Part, Stored
-from ganglion.compiler.plan import Buffer, Launch, Schedule
+from ganglion.compiler.schedule import Buffer, Launch, Schedule
 from ganglion.compiler.roofline import Forecast, Peaks, forecast, predict
 from ganglion.compiler.roofline import peaks as measured
-from ganglion.compiler.templates import TEMPLATES
+from ganglion.compiler.templates import TEMPLATES, template
 from ganglion.graph import LEAVES, Node, Value
 from ganglion.ops.record import OPS
 
@@ -28,7 +28,7 @@ SHOWN: Final = 3  # of a list of lines or values
 
 def explain(schedule: Schedule, peaks: Peaks | None = None) -> str:
     """A schedule for people; ``peaks`` are measured unless given."""
-    return Explanation(schedule, peaks or measured()).text()
+    return Explanation(schedule, peaks).text()
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class State:
 class Explanation:
     """The facts about a schedule, computed as they are asked for."""
 
-    def __init__(self, schedule: Schedule, peaks: Peaks) -> None:
-        self.schedule, self.peaks = schedule, peaks
+    def __init__(self, schedule: Schedule, peaks: Peaks | None = None) -> None:
+        self.schedule, self._peaks = schedule, peaks
         self.launches = schedule.launches
         self.names = {node: k for k, node in enumerate(schedule.graph.topological())}
 
@@ -97,12 +97,11 @@ class Explanation:
     def ops(self, number: int) -> str:
         """What a launch computes: ``matmul, then add, relu`` for what is finished in registers."""
         launch = self.launches[number]
-        names = [node.op_name for node in self.nodes[number] if not OPS[node.op_name].view]
-        heads = [name for name in names if name in TEMPLATES][:1]
-        if launch.kernel is None or not heads or len(names) == 1:
-            return ", ".join(_counted(names)) or self._moved(launch)
-        names.remove(heads[0])
-        return f"{heads[0]}, then {', '.join(_counted(names))}"
+        nodes = [node for node in self.nodes[number] if not OPS[node.op_name].view]
+        heads = [node for node in nodes if template(node) is not None][:1]
+        rest = ", ".join(_counted([node.op_name for node in nodes if node not in heads]))
+        parts = [*(node.op_name for node in heads), *([rest] if rest else [])]
+        return ", then ".join(parts) or self._moved(launch)
 
     def _moved(self, launch: Launch) -> str:
         """What a launch without ops of its own copies."""
@@ -113,6 +112,11 @@ class Explanation:
         origins = self.schedule.graph.origins
         found = [origins[node] for node in self.nodes[number] if node in origins]
         return list(dict.fromkeys(_short(str(origin)) for origin in found if origin.file))
+
+    @cached_property
+    def peaks(self) -> Peaks:
+        """What the machine can do: measured unless given."""
+        return self._peaks or measured()
 
     @cached_property
     def forecasts(self) -> list[Forecast]:

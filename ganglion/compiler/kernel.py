@@ -19,9 +19,10 @@ import ganglion.dtypes as dt
 from ganglion.compiler.text import Code, Index, Reg, consts, first_lanes
 from ganglion.shapes import Shape
 
-# LLVM's type in memory for each dtype; bool is a byte that holds 0 or 1.
+# LLVM's type in memory for each dtype. A bool is a byte that holds 0 or 1; floats of two bytes are
+# moved as integers, as LLVM would call a library for some masked moves of theirs.
 STORED = {
-    dt.float32: "float", dt.float64: "double", dt.float16: "half", dt.bfloat16: "bfloat",
+    dt.float32: "float", dt.float64: "double", dt.float16: "i16", dt.bfloat16: "i16",
     dt.bool_: "i8", dt.int8: "i8", dt.uint8: "i8", dt.int16: "i16", dt.int32: "i32",
     dt.int64: "i64",
 }  # fmt: skip

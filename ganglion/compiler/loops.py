@@ -65,7 +65,7 @@ def nest_kernel(nest: Nest, memory: Memory, name: str) -> Kernel:
     )
 
 
-# --- what tells one nest's code from another's ------------------------------------------------------
+# --- what tells one nest's code from another's ----------------------------------------------------
 
 
 def spelled(nest: Nest, memory: Memory) -> Hashable:
@@ -122,7 +122,7 @@ class Spelling:
         return found
 
 
-# --- code -------------------------------------------------------------------------------------------
+# --- code -----------------------------------------------------------------------------------------
 
 
 class _Writer:
@@ -413,7 +413,7 @@ def hoist(
             hoist(emitter, a, free, available)
 
 
-# --- ways to combine --------------------------------------------------------------------------------
+# --- ways to combine ------------------------------------------------------------------------------
 
 
 def identity(kind: str, dtype: dt.dtype) -> float:

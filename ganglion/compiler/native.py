@@ -23,8 +23,9 @@ from ganglion.compiler.cache import objects
 from ganglion.compiler.image import Image, remember, remembered
 from ganglion.compiler.llvm import load
 from ganglion.compiler.memory import allocate
-from ganglion.compiler.plan import ALIGN, Buffer, Launch, Schedule, plan
+from ganglion.compiler.plan import plan
 from ganglion.compiler.program import Program
+from ganglion.compiler.schedule import ALIGN, Buffer, Launch, Schedule
 from ganglion.compiler.simplify import expand
 from ganglion.compiler.target import Target, host
 from ganglion.compiler.text import Code, Index, Module, Reg

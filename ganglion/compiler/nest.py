@@ -83,7 +83,7 @@ def passes(group: Group) -> dict[Stored, int]:
     return {step.value: k for k, one in enumerate(nest.passes) for step in one.steps}
 
 
-# --- passes -----------------------------------------------------------------------------------------
+# --- passes ---------------------------------------------------------------------------------------
 
 
 def _flat(group: Group) -> Nest:
@@ -156,9 +156,7 @@ class _Rows:
                 return number, names
         return len(self.passes), None
 
-    def _same(
-        self, load: Scalar, maker: Step, free: list[Scalar]
-    ) -> dict[Scalar, Scalar] | None:
+    def _same(self, load: Scalar, maker: Step, free: list[Scalar]) -> dict[Scalar, Scalar] | None:
         """Names for a step's indexes under which it reads what the maker computes in this turn."""
         names: dict[Scalar, Scalar] = {}
         for mine, theirs in zip(load.args[1:], maker.index, strict=True):
@@ -185,7 +183,7 @@ class _Rows:
         return one.summed == frozenset(names[i] for i in bound)
 
 
-# --- the order of loops -----------------------------------------------------------------------------
+# --- the order of loops ---------------------------------------------------------------------------
 
 
 def _places(one: Pass, layouts: Layouts) -> Iterator[Affine | None]:
@@ -315,5 +313,3 @@ def inside_loads(nest: Nest) -> Iterator[tuple[int, Scalar, Step]]:
             for load in loads(step.expression):
                 if load.args[0] in made:
                     yield number, load, made[load.args[0]]
-
-

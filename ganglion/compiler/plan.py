@@ -1,105 +1,32 @@
-"""The plan of a step: which kernels run, in what order, on what memory.
-
-    kernel 3  nest         tasks 32   reads %19  writes %20     phase 2
-
-Kernels between two barriers form a phase; all threads pass a barrier together. A buffer in the
-arena lives from the first phase that writes it to the last that reads it, and shares its place
-with buffers of other times.
-"""
+"""The plan of a step: which kernels run, in what order, on what memory."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from ganglion.compiler.epilogue import epilogue_of
 from ganglion.compiler.fuse import Group, fuse, place_of, same_element
-from ganglion.compiler.kernel import Epilogue, Kernel, Layout, Tile, packed
+from ganglion.compiler.kernel import Epilogue, Kernel, Layout, packed
 from ganglion.compiler.layout import choose_layouts
-from ganglion.compiler.loops import Memory, Spelling, free_indexes, hoist, nest_kernel
+from ganglion.compiler.loops import Memory, nest_kernel
 from ganglion.compiler.lower import Call, Lowered, Part, Statement, Stored, loads, lower, replaced
 from ganglion.compiler.nest import Nest, Step, arrange, inside_loads, passes
-from ganglion.compiler.scalars import Emitter, Place
+from ganglion.compiler.schedule import (
+    ALIGN,
+    Array,
+    Buffer,
+    Launch,
+    Schedule,
+    set_phases,
+    set_places,
+)
 from ganglion.compiler.templates import template
-from ganglion.compiler.text import Code, Reg, first_lanes
-from ganglion.graph import Graph, Node, Value, content
+from ganglion.graph import Graph, Value, content
 from ganglion.ops import scalar as sc
 from ganglion.ops.scalar import Scalar
 from ganglion.shapes import Meta
-
-ALIGN = 64  # bytes; buffers start at a cache line
-
-Array = np.ndarray[Any, Any]
-
-
-@dataclass(eq=False)
-class Buffer:
-    """Memory of one value: ``kind`` is arena, input, state, output or const."""
-
-    kind: str
-    number: int
-    layout: Layout
-    name: str = ""
-    first: int = -1  # phases in which it is alive
-    last: int = -1
-    offset: int = -1  # in the arena
-
-    @property
-    def nbytes(self) -> int:
-        return self.layout.elements * self.layout.dtype.itemsize
-
-
-@dataclass(eq=False)
-class Launch:
-    """One kernel on its buffers; or, with ``host``, a call of a NumPy kernel.
-
-    ``made``: the values it computes, each with its buffer, or None if it stays in registers.
-    """
-
-    kernel: Kernel | None
-    buffers: tuple[Buffer, ...]
-    reads: tuple[Buffer, ...]
-    writes: tuple[Buffer, ...]
-    host: Node | None = None
-    phase: int = 0
-    made: Mapping[Stored, Buffer | None] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        """The kernel's, or the host's op."""
-        if self.kernel is not None:
-            return self.kernel.name
-        return f"host {self.host.op_name}" if self.host is not None else ""
-
-    @property
-    def tasks(self) -> int:
-        """Into how many parts the work can be cut."""
-        return self.kernel.tasks if self.kernel is not None else 1
-
-
-@dataclass
-class Schedule:
-    """Everything that a native step needs."""
-
-    graph: Graph
-    launches: list[Launch]
-    phases: int
-    arena: int  # bytes
-    scratch: int  # bytes a thread
-    constants: list[Array]
-
-    def text(self) -> str:
-        """One line a kernel."""
-        lines = []
-        for k, launch in enumerate(self.launches):
-            reads = ", ".join(b.name for b in launch.reads)
-            writes = ", ".join(b.name for b in launch.writes)
-            start = f"{launch.phase:3} {k:3} {launch.name:24} tasks {launch.tasks:5}"
-            lines.append(f"{start}  {reads} -> {writes}")
-        lines.append(f"{self.phases} phases, arena {self.arena} B, scratch {self.scratch} B")
-        return "\n".join(lines)
 
 
 def plan(graph: Graph) -> Schedule:
@@ -129,8 +56,8 @@ class _Planner:
         self._results()
         for group in self._ordered():
             self._launch(group)
-        phases = _phases(self.launches)
-        arena = _arena(self.launches)
+        phases = set_phases(self.launches)
+        arena = set_places(self.launches)
         scratch = max([launch.kernel.scratch for launch in self.launches if launch.kernel] or [0])
         return Schedule(self.graph, self.launches, phases, arena, scratch, self.constants)
 
@@ -219,7 +146,9 @@ class _Planner:
 
     def _read_for(self, value: Value) -> set[Stored]:
         """The stored values that an operand is made of."""
-        return {load.args[0] for load in loads(self.lowered.sources[value](*sc.indexes(value.shape)))}
+        return {
+            load.args[0] for load in loads(self.lowered.sources[value](*sc.indexes(value.shape)))
+        }
 
     def _after_readers(self, group: Group, old: Value) -> None:
         bit = 1 << group.number
@@ -255,7 +184,6 @@ class _Planner:
     # --- kernels ------------------------------------------------------------------------------
 
     def _launch(self, group: Group) -> None:
-        self._reuse(group)
         for value in group.makes:
             if value in self.readers:
                 self._home(value)
@@ -315,17 +243,6 @@ class _Planner:
                 found[value] = None
         return list(found)
 
-    def _reuse(self, group: Group) -> None:
-        """Make a result in the memory of an operand that nobody else needs."""
-        result = group.makes[0]
-        if group.call is None or result in self.buffers:
-            return
-        for old in group.call.reads:
-            buffer = self.buffers[old]
-            own = buffer.kind == "arena" and buffer.layout == self.layouts[old]
-            if own and self.readers[old] == [group] and self._in_place(group.call, result, old):
-                self.buffers[result] = buffer
-
     def _template(self, group: Group) -> None:
         call = group.call
         assert call is not None
@@ -351,8 +268,23 @@ class _Planner:
     def _home(self, value: Stored) -> Buffer:
         """The buffer of a value, found for it now if it has none."""
         if value not in self.buffers:
-            self.buffers[value] = self._temporary(self.layouts[value], str(len(self.buffers)))
+            later = self._continued(value)
+            self.buffers[value] = (
+                self._temporary(self.layouts[value], str(len(self.buffers)))
+                if later is None
+                else self._home(later)
+            )
         return self.buffers[value]
+
+    def _continued(self, value: Stored) -> Value | None:
+        """What the only reader of a value makes in its memory."""
+        readers = self.readers.get(value, [])
+        call = readers[0].call if len(readers) == 1 else None
+        if call is None or call.joins or not self._in_place(call, call.node.values[0], value):
+            return None
+        result = call.node.values[0]
+        fresh = result not in self.buffers or self.buffers[result].kind == "output"
+        return result if fresh else None
 
     def _operand(self, value: Value) -> tuple[Layout, Buffer]:
         """A value as a buffer with strides: views are read through their base, or copied."""
@@ -397,20 +329,9 @@ class _Planner:
             steps.append(Step(s.value, tuple(own), replaced(s.expression, places)))
         if result in self.buffers and result.shape != shape:
             steps[0].index = tuple(sc.unflat(number, result.shape))
-        operands: dict[Stored, int] = {}
-        for step in steps:
-            for value in (*(load.args[0] for load in loads(step.expression)), step.value):
-                if value in self.buffers:
-                    operands.setdefault(value, len(operands))
-        layouts = tuple(self.layouts[v] for v in operands)
-        written = {step.value for step in steps}
-        epilogue = Epilogue(
-            ("epilogue", _spelling(operands, index, steps), layouts),
-            layouts,
-            tuple(k for v, k in operands.items() if v not in written),
-            tuple(k for v, k in operands.items() if v in written),
-            _finisher(index, steps, {v: (k, self.layouts[v]) for v, k in operands.items()}),
-        )
+        near = {v for s in steps for v in (*(x.args[0] for x in loads(s.expression)), s.value)}
+        held = {v: self.layouts[v] for v in near if v in self.buffers}
+        epilogue, operands = epilogue_of(index, steps, held)
         return epilogue, [self.buffers[v] for v in operands]
 
     def _host(self, call: Call) -> None:
@@ -418,7 +339,11 @@ class _Planner:
         writes = [self._home(v) for v in call.node.values]
         self.launches.append(
             Launch(
-                None, (*reads, *writes), tuple(reads), tuple(writes), call.node,
+                None,
+                (*reads, *writes),
+                tuple(reads),
+                tuple(writes),
+                call.node,
                 made=dict(zip(call.node.values, writes, strict=True)),
             )  # fmt: skip
         )
@@ -459,138 +384,3 @@ def _private(value: Stored, nest: Nest) -> Layout:
         strides.append(0 if outer else size)
         size *= 1 if outer else extent
     return Layout(value.dtype, value.shape, tuple(reversed(strides)), 0, size)
-
-
-# --- epilogues --------------------------------------------------------------------------------------
-
-
-def _spelling(
-    operands: Mapping[Stored, int], index: Sequence[Scalar], steps: Sequence[Step]
-) -> tuple[Any, ...]:
-    spelling = Spelling(operands, {})
-    spelling.value(steps[0].value)
-    for i in index:
-        spelling.expression(i)
-    for step in steps:
-        at = tuple(map(spelling.expression, step.index))
-        found = spelling.expression(step.expression)
-        spelling.lines.append((at, found, spelling.value(step.value)))
-    return tuple(spelling.lines)
-
-
-def _finisher(
-    index: Sequence[Scalar], steps: Sequence[Step], operands: Mapping[Stored, tuple[int, Layout]]
-) -> Callable[[Code, Sequence[Reg], Tile], None]:
-    """The code of an epilogue: each step on every vector of a tile."""
-    free = free_indexes(steps, [i for i in index if i.op == "index"])
-
-    def emit(code: Code, pointers: Sequence[Reg], tile: Tile) -> None:
-        sources = {v: (pointers[k], layout) for v, (k, layout) in operands.items()}
-        everywhere = Emitter(code, sources, {})
-        for step in steps[1:]:
-            hoist(everywhere, step.expression, free, set())
-        for v, column in enumerate(zip(*tile.registers, strict=True)):
-            if tile.columns > v * column[0].lanes:
-                _column(everywhere, tile, v, column)
-
-    def _column(everywhere: Emitter, tile: Tile, v: int, column: Sequence[Reg]) -> None:
-        """One vector of each row; what is the same in all rows is computed once."""
-        code, width = everywhere.code, column[0].lanes
-        lane = index[tile.lane_dim] if index[tile.lane_dim].op == "index" else None
-        left = tile.columns - v * width
-        mask = first_lanes(left, width) if left < width and lane is not None else None
-        shared = everywhere
-        if lane is not None and len({offset[tile.lane_dim] for offset in tile.offsets}) == 1:
-            places = _standing(tile, tile.offsets[0], v * width)
-            shared = _beside(everywhere, {lane: places[lane]}, lane, width, mask)
-            for step in steps[1:]:
-                hoist(shared, step.expression, free, {lane})
-        for offset, register in zip(tile.offsets, column, strict=True):
-            places = _standing(tile, offset, v * width)
-            if lane is None:  # a dimension of one element: it is in the first lane
-                found = _beside(everywhere, places, None, 1, None)
-                found.known[steps[0].value] = code.extract(register, 0)
-            else:
-                found = _beside(shared, places, lane, width, mask)
-                found.known[steps[0].value] = register
-            _finish(found, steps)
-
-    def _standing(tile: Tile, offset: Sequence[int], shift: int) -> dict[Scalar, Place]:
-        """Where each index of the result stands for a row's vector."""
-        places: dict[Scalar, Place] = {}
-        for dim, i in enumerate(index):
-            moving, known = tile.base[dim], offset[dim]
-            known += shift if dim == tile.lane_dim else 0
-            if i.op == "index":
-                places[i] = (0, moving + known) if isinstance(moving, int) else (moving, known)
-        return places
-
-    return emit
-
-
-def _beside(
-    emitter: Emitter, places: Mapping[Scalar, Place], lane: Scalar | None, width: int,
-    mask: Reg | None,
-) -> Emitter:  # fmt: skip
-    """An emitter that knows what another one does."""
-    return Emitter(emitter.code, emitter.sources, places, lane, width, mask, emitter.known)
-
-
-def _finish(emitter: Emitter, steps: Sequence[Step]) -> None:
-    for step in steps[1:]:
-        emitter.known[step.value] = emitter.value(step.expression)
-    for step in steps:
-        if step.value in emitter.sources:
-            emitter.store(step.value, step.index, emitter.known[step.value])
-
-
-# --- order and memory -------------------------------------------------------------------------------
-
-
-def _phases(launches: list[Launch]) -> int:
-    """Put a barrier where a kernel needs what another thread may still be working on."""
-    phase = 0
-    written: set[Buffer] = set()
-    read: set[Buffer] = set()
-    for launch in launches:
-        reads, writes = set(launch.reads), set(launch.writes)
-        if launch.host or reads & written or writes & (written | read):
-            phase += 1
-            written, read = set(), set()
-        launch.phase = phase
-        written |= writes
-        read |= reads
-        if launch.host:
-            phase += 1
-            written, read = set(), set()
-    return phase + 1
-
-
-def _arena(launches: list[Launch]) -> int:
-    """Places for temporaries, the largest first, each in the lowest gap that is free all its time."""
-    found: dict[Buffer, None] = {}
-    for launch in launches:
-        for buffer in launch.buffers:
-            if buffer.kind == "arena":
-                found[buffer] = None
-                buffer.first = launch.phase if buffer.first < 0 else buffer.first
-                buffer.last = launch.phase
-    placed: dict[int, list[Buffer]] = {}  # by phase
-    top = 0
-    for buffer in sorted(found, key=lambda b: -b.nbytes):
-        times = range(buffer.first, buffer.last + 1)
-        near = {other for t in times for other in placed.get(t, ())}
-        offset = 0
-        for other in sorted(near, key=lambda b: b.offset):
-            if offset + buffer.nbytes <= other.offset:
-                break
-            offset = max(offset, _aligned(other.offset + other.nbytes))
-        buffer.offset = offset
-        top = max(top, _aligned(offset + buffer.nbytes))
-        for t in times:
-            placed.setdefault(t, []).append(buffer)
-    return top
-
-
-def _aligned(n: int) -> int:
-    return -(-n // ALIGN) * ALIGN

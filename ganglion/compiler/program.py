@@ -151,11 +151,16 @@ class Delivery:
         self.spent = [g.owner.tensor for g in spent if isinstance(g.owner, Held)]
         self.gradients = [g for g in program.gradients if g not in spent]
         self.silent = not (self.gradients or program.flags or program.stores)
+        plain = all(m == Made(m.output, edge=m.edge) for m in program.made)
+        self.plain = [m.output for m in program.made] if plain else None
 
     def __call__(self, given: Sequence[Tensor], outputs: Sequence[Array]) -> Any:
         """The function's return value, from a call's tensor arguments and its output arrays."""
         program = self.program
-        made = [_tensor(m, outputs) for m in program.made]
+        if self.plain is not None:
+            made = [wrap(outputs[i]) for i in self.plain]
+        else:
+            made = [_tensor(m, outputs) for m in program.made]
         if program.past is not None:
             program.past.attach(made, given, outputs)
         for x in self.spent:

@@ -23,7 +23,7 @@ from ganglion.compiler import pool
 from ganglion.compiler.cache import objects
 from ganglion.compiler.llvm import Library, load
 from ganglion.compiler.memory import allocate
-from ganglion.compiler.plan import Launch, Schedule
+from ganglion.compiler.schedule import Launch, Schedule
 from ganglion.compiler.target import Target, host
 from ganglion.compiler.text import LANES, Code, Index, Module, Reg, consts, vector
 

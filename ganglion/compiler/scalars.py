@@ -208,7 +208,9 @@ class Emitter:
         return self._from_memory(self.code.gather(places, mask, other), layout)
 
     def _from_memory(self, x: Reg, layout: Layout) -> Reg:
-        return self.code.compare("ne", x, const(0, x.type)) if layout.dtype is dt.bool_ else x
+        if layout.dtype is dt.bool_:
+            return self.code.compare("ne", x, const(0, x.type))
+        return self.code.convert("bitcast", x, REGISTER[layout.dtype])
 
     def _place(self, pointer: Reg, layout: Layout, index: Sequence[Scalar]) -> tuple[Reg, int]:
         """The address of lane 0 and the step between lanes, or a vector of addresses."""
@@ -263,10 +265,10 @@ class Emitter:
 
 
 def _to_memory(code: Code, x: Reg, layout: Layout) -> Reg:
-    return code.convert("zext", x, "i8") if layout.dtype is dt.bool_ else x
+    return code.convert("zext" if layout.dtype is dt.bool_ else "bitcast", x, layout.stored)
 
 
-# --- instructions -----------------------------------------------------------------------------------
+# --- instructions ---------------------------------------------------------------------------------
 
 _Instruction = Callable[..., Reg]
 
@@ -354,9 +356,25 @@ def _float_to_float(code: Code, x: Reg, element: str) -> Reg:
         return _float_to_float(code, code.convert("bitcast", shifted, "float"), element)
     if element == "bfloat":
         return _rounded_to_bfloat(code, _float_to_float(code, x, "float"))
+    if x.element == "double" and element == "half":  # which processors do not do in one step
+        x = _rounded_to_odd(code, x)
     if order[element] < order[x.element]:
         return code.convert("fptrunc", x, element)
     return code.convert("fpext", x, element)
+
+
+def _rounded_to_odd(code: Code, x: Reg) -> Reg:
+    """float64 as float32; where inexact, the neighbour with an odd last bit.
+
+    So a second rounding, to fewer digits, gives what one rounding would.
+    """
+    near = code.convert("fptrunc", x, "float")
+    back = code.convert("fpext", near, "double")
+    raw = code.convert("bitcast", near, "i32")
+    further = code.compare("ogt", code.call("fabs", back), code.call("fabs", x))
+    raw = code.op("sub", raw, code.convert("zext", further, "i32"))
+    raw = code.op("or", raw, code.convert("zext", code.compare("one", back, x), "i32"))
+    return code.convert("bitcast", raw, "float")
 
 
 def _rounded_to_bfloat(code: Code, x: Reg) -> Reg:

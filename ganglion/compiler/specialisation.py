@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from operator import is_
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from ganglion.compiler.program import Array, Delivery, Program, contiguous
 from ganglion.compiler.trace import Tracer
 from ganglion.dispatch import mode
 from ganglion.storage import Storage
+from ganglion.tensor import Tensor
 
 
 class Specialisation:
@@ -45,10 +45,9 @@ class Specialisation:
             if isinstance(x, TensorLeaf)
         ]
         self._others = [(i, x) for i, x in enumerate(leaves) if not isinstance(x, TensorLeaf)]
-        self._slots, self._owners = program.slots, tuple(program.owners.items())
-        self._graded = tuple(tracer.graded.values())
-        self._flags = [
-            (x._leaf, copy.copy(x._hooks), copy.copy(x._post_hooks)) for x in self._graded
+        self._graded = [
+            (x, x._leaf, copy.copy(x._hooks), copy.copy(x._post_hooks))
+            for x in tracer.graded.values()
         ]
         self._absent = tuple(
             g.tensor
@@ -57,7 +56,8 @@ class Specialisation:
         )
         self._stored = {index for index, _ in program.stores}
         self._delivery = Delivery(program)
-        self._raw: list[Array | None] = [None] * len(program.slots)
+        self._fixed: list[tuple[Tensor, Array]] = []  # tensors behind slots, with their arrays
+        self._owned: list[tuple[Tensor, Array]] = []  # the same for what is in .grad
         self._states: list[Array] = []
         self._staged: list[tuple[Array, Array, bool]] = []
         self._storages: list[Storage] = []
@@ -89,8 +89,9 @@ class Specialisation:
         """Whether everything but the arguments is as it was."""
         if context() != self.context or not self.guards.hold():
             return False
-        if [(x._leaf, x._hooks, x._post_hooks) for x in self._graded] != self._flags:
-            return False
+        for x, leaf, hooks, post_hooks in self._graded:
+            if x._leaf != leaf or x._hooks != hooks or x._post_hooks != post_hooks:
+                return False
         for x in self._absent:
             if x._grad is not None or x._spent:
                 return False
@@ -98,16 +99,21 @@ class Specialisation:
 
     def _bound(self) -> bool:
         """Find the arrays of all slots; False if they are not of the traced kind."""
-        raw = [x._data for x in self._slots]
-        for slot, owner in self._owners:
-            if owner._grad is None:
-                return False
-            raw[slot] = owner._grad._data
-        if not all(map(is_, raw, self._raw)):
-            return self._bind(raw)
+        for x, array in self._fixed:
+            if x._data is not array:
+                return self._bind()
+        for owner, array in self._owned:
+            if owner._grad is None or owner._grad._data is not array:
+                return self._bind()
         return True
 
-    def _bind(self, raw: list[Array]) -> bool:
+    def _bind(self) -> bool:
+        """Take the slots' arrays as they are now."""
+        owners = self.program.owners
+        if any(owner._grad is None for owner in owners.values()):
+            return False
+        tensors = self.program.states()
+        raw: list[Array] = [x._data for x in tensors]
         metas = [value.meta for value in self.program.graph.states]
         pairs = zip(raw, metas, strict=True)
         if any(a.shape != m.shape or a.dtype != m.dtype.numpy for a, m in pairs):
@@ -115,13 +121,15 @@ class Specialisation:
         written = set(self.program.written)
         if overlapping(raw, written) or not all(raw[slot].flags.writeable for slot in written):
             return False
-        self._raw, self._states = [*raw], list(map(contiguous, raw))
+        pairs = [(i, x, x._data) for i, x in enumerate(tensors)]
+        self._fixed = [(x, array) for i, x, array in pairs if i not in owners]
+        self._owned = [(owners[i], array) for i, _, array in pairs if i in owners]
+        self._states = list(map(contiguous, raw))
         self._staged = [
             (self._states[i], raw[i], i in written)
             for i in range(len(raw))
             if self._states[i] is not raw[i]
         ]
-        tensors = self.program.states()
         storages = [tensors[slot]._storage for slot in written]
         self._storages = [s for s in storages if s.version is not None]
         watched = range(len(raw)) if self._stored else written
@@ -137,7 +145,7 @@ class Specialisation:
 
     def prepare(self) -> None:
         """Get ready for the first call, the one that was traced."""
-        self._bound()
+        self._bind()
 
     # --- the call -----------------------------------------------------------------------------
 
@@ -178,13 +186,13 @@ class Specialisation:
                 yield difference(leaf, x, name)
 
     def _other_tensors(self) -> Iterator[str]:
-        for x, flags in zip(self._graded, self._flags, strict=True):
-            if (x._leaf, x._hooks, x._post_hooks) != flags:
+        for x, *flags in self._graded:
+            if [x._leaf, x._hooks, x._post_hooks] != flags:
                 shape = tuple(x.shape)
                 yield f"requires_grad or the hooks of a captured tensor of shape {shape} changed"
         if any(x._grad is not None or x._spent for x in self._absent):
             yield "gradients are there that were None"
-        elif any(owner._grad is None for _, owner in self._owners):
+        elif any(owner._grad is None for owner in self.program.owners.values()):
             yield "gradients are None that were there"
         elif not self._bound():
             yield "a captured tensor has another shape, dtype or memory"

@@ -123,7 +123,7 @@ def _saves(axes: Axes) -> bool:
     """Whether tiles of 4x4, where the last reach over the edge, save enough products."""
     _, high, wide = (axis.count for axis in axes)
     tiles = Tiles(1, high, wide)
-    return PLANES * tiles.high * tiles.wide < WORTH * 9 * high * wide
+    return PLANES * tiles.down * tiles.across < WORTH * 9 * high * wide
 
 
 def preferred_layout(

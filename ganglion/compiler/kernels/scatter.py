@@ -52,8 +52,9 @@ def scattered(
     if math.prod(scatter.over):
         moved = _as_copy(scatter, operands, result)
         if moved is None:
-            kernel = _kernel(scatter, key, operands, result)
-            steps.append((kernel, tuple(range(last + 1))))
+            read = {k: x for k, x in operands.items() if k != BASE or scatter.base is None}
+            kernel = _kernel(scatter, key, read, result)
+            steps.append((kernel, (*map(order.index, read), last)))
         else:
             k, source, target = moved
             steps.append((copy(source, target), (order.index(k), last)))

@@ -23,6 +23,7 @@ from ganglion.shapes import Shape
 
 A, B = 0.75, 1.5  # the points are 0, A, -A, B, -B and infinity
 SIDE, PATCH, PLANES = 4, 6, 36
+WIDEST = 24  # tiles in a row
 VECTOR: Final = vector("float", LANES)
 CACHE = 400 << 10  # bytes of transformed inputs and products that stay in the second level
 
@@ -115,26 +116,36 @@ def both_ways(code: Code, grid: Grid, one: Transform) -> Grid:
 
 @dataclass(frozen=True)
 class Tiles:
-    """The 4x4 tiles of ``images`` results, in rows of tiles from all images."""
+    """The 4x4 tiles of ``images`` results, in rows; across wide images there are several rows."""
 
     images: int
     height: int
     width: int
 
     @property
-    def wide(self) -> int:
-        """Tiles in a row."""
+    def across(self) -> int:
+        """Tiles across an image."""
         return -(-self.width // SIDE)
 
     @property
-    def high(self) -> int:
-        """Rows of tiles in an image."""
+    def down(self) -> int:
+        """Tiles down an image."""
         return -(-self.height // SIDE)
+
+    @property
+    def wide(self) -> int:
+        """Tiles in a row."""
+        return max(n for n in range(1, WIDEST + 1) if self.across % n == 0)
 
     @property
     def rows(self) -> int:
         """Rows of tiles."""
-        return self.images * self.high
+        return self.images * self.down * self.across // self.wide
+
+    def place(self, code: Code, row: Index) -> tuple[Index, Index, Index]:
+        """The image, how far down and how far across a row begins, in tiles."""
+        n, down, part = code.split(row, (self.images, self.down, self.across // self.wide))
+        return n, down, code.mul(part, self.wide)
 
 
 def rounded(channels: int) -> int:
@@ -175,14 +186,15 @@ class Patches:
         self, code: Code, source: Reg, out: Reg, first: Index, count: Index, channel: Index
     ) -> None:
         wide, step = self.tiles.wide, rounded(self.channels)
-        strides = (self.layout.strides[0], SIDE * self.layout.strides[3])
-        start = code.dot(self.corner, self.layout.strides[3:], self.layout.offset)
+        samples, _, _, *steps = self.layout.strides
+        strides = (samples, *[SIDE * s for s in steps])
+        start = code.dot(self.corner, steps, self.layout.offset)
 
         def row(q: Index) -> None:
-            place = code.dot(code.divmod(code.add(first, q), self.tiles.high), strides, start)
+            place = code.dot(self.tiles.place(code, code.add(first, q)), strides, start)
 
             def one(t: Index) -> None:
-                x = code.dot((t, channel), (SIDE * self.layout.strides[4], 1), place)
+                x = code.dot((t, channel), (strides[2], 1), place)
                 y = code.mul(code.add(code.mul(q, wide), t), step)
                 patch = code.at_index(source, x, "float")
                 target = code.at_index(out, y, "float")
@@ -383,14 +395,14 @@ class _Writer:
         tiles, size = self.conv.tiles, rounded(self.conv.group)
 
         def row(q: Index) -> None:
-            n, t = code.divmod(code.add(first, q), tiles.high)
+            n, down, across = tiles.place(code, code.add(first, q))
             start = code.mul(q, tiles.wide * size)
 
             def one(u: Index) -> None:
                 place = code.at_index(products, code.dot((u,), (size,), start), "float")
                 each_block(code, channels, LANES, lambda c, length: self._tile(
                     code, code.at_index(place, c, "float"),
-                    (n, code.add(channel, c), t, u), length, pointers,
+                    (n, code.add(channel, c), down, code.add(across, u)), length, pointers,
                 ))  # fmt: skip
 
             code.loop(0, tiles.wide, 1, (), one)
@@ -414,8 +426,8 @@ class _Writer:
             self.epilogue.emit(code, pointers, Tile(base, offsets, 1, columns, registers))
 
         tiles = self.conv.tiles
-        _by_kind(code, at[2], tiles.high, tiles.height, lambda high: _by_kind(
-            code, at[3], tiles.wide, tiles.width, lambda wide: hand(high, wide)
+        _by_kind(code, at[2], tiles.down, tiles.height, lambda high: _by_kind(
+            code, at[3], tiles.across, tiles.width, lambda wide: hand(high, wide)
         ))  # fmt: skip
 
 

@@ -225,6 +225,19 @@ def test_winograd_adds_chunks_and_groups_of_channels():
     check_winograd(plan, [*zip(layouts, (x, g), strict=True), (target, None)], expected)
 
 
+def test_wide_images_are_cut_into_rows_of_tiles():
+    x, w, g = random((2, 16, 6, 103)), random((16, 16, 3, 3), seed=1), random((2, 16, 6, 103))
+    layouts = [packed(dt.float32, a.shape) for a in (x, w, g)]
+    plan = conv_forward(*layouts[:2], stored(layouts[2]), **PLAIN)
+    operands = [*zip(layouts[:2], (x, w), strict=True), (layouts[2], None)]
+    check_winograd(plan, operands, exactly(CONV, x, w, None, **PLAIN))
+    target = packed(dt.float32, (16, 144))
+    plan = conv_weight(layouts[0], layouts[2], stored(target), (3, 3), **PLAIN)
+    operands = [(layouts[0], x), (layouts[2], g), (target, None)]
+    expected = exactly(CONV_WEIGHT, x, g, size=(3, 3), **PLAIN).reshape(16, -1)
+    check_winograd(plan, operands, expected)
+
+
 def test_direct_sums_are_more_exact_on_demand():
     x, w = packed(dt.float32, (2, 32, 8, 8)), packed(dt.float32, (32, 32, 3, 3))
     fast = conv_forward(x, w, stored(x), **PLAIN)
