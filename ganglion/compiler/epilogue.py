@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ganglion.compiler.kernel import Epilogue, Layout, Tile
@@ -33,7 +33,7 @@ def epilogue_of(
         held,
         tuple(k for v, k in operands.items() if v not in written),
         tuple(k for v, k in operands.items() if v in written),
-        _finisher(index, steps, {v: (k, layouts[v]) for v, k in operands.items()}),
+        _Finisher(index, steps, {v: (k, layouts[v]) for v, k in operands.items()}).emit,
     )
     return epilogue, list(operands)
 
@@ -52,54 +52,68 @@ def _spelling(
     return tuple(spelling.lines)
 
 
-def _finisher(
-    index: Sequence[Scalar], steps: Sequence[Step], operands: Mapping[Stored, tuple[int, Layout]]
-) -> Callable[[Code, Sequence[Reg], Tile], None]:
+class _Finisher:
     """The code of an epilogue: each step on every vector of a tile."""
-    free = free_indexes(steps, [i for i in index if i.op == "index"])
 
-    def emit(code: Code, pointers: Sequence[Reg], tile: Tile) -> None:
-        sources = {v: (pointers[k], layout) for v, (k, layout) in operands.items()}
+    def __init__(
+        self, index: Sequence[Scalar], steps: Sequence[Step],
+        operands: Mapping[Stored, tuple[int, Layout]],
+    ) -> None:  # fmt: skip
+        self.index, self.result, self.steps = index, steps[0], steps[1:]
+        self.operands = operands
+        self.free = free_indexes(steps, [i for i in index if i.op == "index"])
+
+    def emit(self, code: Code, pointers: Sequence[Reg], tile: Tile) -> None:
+        """Write it for one tile; what is the same everywhere is computed once."""
+        sources = {v: (pointers[k], layout) for v, (k, layout) in self.operands.items()}
         everywhere = Emitter(code, sources, {})
-        for step in steps[1:]:
-            hoist(everywhere, step.expression, free, set())
+        self._hoist(everywhere, set())
         for v, column in enumerate(zip(*tile.registers, strict=True)):
             if tile.columns > v * column[0].lanes:
-                _column(everywhere, tile, v, column)
+                self._column(everywhere, tile, v, column)
 
-    def _column(everywhere: Emitter, tile: Tile, v: int, column: Sequence[Reg]) -> None:
+    def _hoist(self, emitter: Emitter, available: set[Scalar]) -> None:
+        for step in self.steps:
+            hoist(emitter, step.expression, self.free, available)
+
+    def _column(self, everywhere: Emitter, tile: Tile, v: int, column: Sequence[Reg]) -> None:
         """One vector of each row; what is the same in all rows is computed once."""
-        code, width = everywhere.code, column[0].lanes
-        lane = index[tile.lane_dim] if index[tile.lane_dim].op == "index" else None
-        left = tile.columns - v * width
-        mask = first_lanes(left, width) if left < width and lane is not None else None
+        lane = self.index[tile.lane_dim]
+        shift = v * column[0].lanes
+        if lane.op != "index":  # a dimension of one element: it is in the first lane
+            for offset, register in zip(tile.offsets, column, strict=True):
+                found = _beside(everywhere, self._standing(tile, offset, shift), None, 1, None)
+                self._finish(found, everywhere.code.extract(register, 0))
+            return
+        width = column[0].lanes
+        left = tile.columns - shift
+        mask = first_lanes(left, width) if left < width else None
         shared = everywhere
-        if lane is not None and len({offset[tile.lane_dim] for offset in tile.offsets}) == 1:
-            places = _standing(tile, tile.offsets[0], v * width)
+        if len({offset[tile.lane_dim] for offset in tile.offsets}) == 1:
+            places = self._standing(tile, tile.offsets[0], shift)
             shared = _beside(everywhere, {lane: places[lane]}, lane, width, mask)
-            for step in steps[1:]:
-                hoist(shared, step.expression, free, {lane})
+            self._hoist(shared, {lane})
         for offset, register in zip(tile.offsets, column, strict=True):
-            places = _standing(tile, offset, v * width)
-            if lane is None:  # a dimension of one element: it is in the first lane
-                found = _beside(everywhere, places, None, 1, None)
-                found.known[steps[0].value] = code.extract(register, 0)
-            else:
-                found = _beside(shared, places, lane, width, mask)
-                found.known[steps[0].value] = register
-            _finish(found, steps)
+            places = self._standing(tile, offset, shift)
+            self._finish(_beside(shared, places, lane, width, mask), register)
 
-    def _standing(tile: Tile, offset: Sequence[int], shift: int) -> dict[Scalar, Place]:
+    def _standing(self, tile: Tile, offset: Sequence[int], shift: int) -> dict[Scalar, Place]:
         """Where each index of the result stands for a row's vector."""
         places: dict[Scalar, Place] = {}
-        for dim, i in enumerate(index):
+        for dim, i in enumerate(self.index):
             moving, known = tile.base[dim], offset[dim]
             known += shift if dim == tile.lane_dim else 0
             if i.op == "index":
                 places[i] = (0, moving + known) if isinstance(moving, int) else (moving, known)
         return places
 
-    return emit
+    def _finish(self, emitter: Emitter, register: Reg) -> None:
+        emitter.known[self.result.value] = register
+        for step in self.steps:
+            emitter.known[step.value] = emitter.value(step.expression)
+        for step in (self.result, *self.steps):
+            if step.value in emitter.sources:
+                emitter.store(step.value, step.index, emitter.known[step.value])
 
 
 def _beside(
@@ -108,11 +122,3 @@ def _beside(
 ) -> Emitter:  # fmt: skip
     """An emitter that knows what another one does."""
     return Emitter(emitter.code, emitter.sources, places, lane, width, mask, emitter.known)
-
-
-def _finish(emitter: Emitter, steps: Sequence[Step]) -> None:
-    for step in steps[1:]:
-        emitter.known[step.value] = emitter.value(step.expression)
-    for step in steps:
-        if step.value in emitter.sources:
-            emitter.store(step.value, step.index, emitter.known[step.value])

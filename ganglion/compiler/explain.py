@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Final
 
 from ganglion.compiler.lower import Part, Stored
-from ganglion.compiler.schedule import Buffer, Launch, Schedule
 from ganglion.compiler.roofline import Forecast, Peaks, forecast, predict
 from ganglion.compiler.roofline import peaks as measured
+from ganglion.compiler.schedule import Buffer, Launch, Schedule
 from ganglion.compiler.templates import TEMPLATES, template
 from ganglion.graph import LEAVES, Node, Value
 from ganglion.ops.record import OPS

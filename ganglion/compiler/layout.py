@@ -23,8 +23,8 @@ def choose_layouts(lowered: Lowered, results: set[Stored]) -> dict[Stored, Layou
     """A layout for every stored value."""
     fixed = set(results) | set(lowered.graph.inputs) | set(lowered.graph.states)
     found: dict[Stored, Layout] = {v: packed(v.dtype, v.shape) for v in fixed}
-    for value in lowered.sources:
-        found.setdefault(value, packed(value.dtype, value.shape))
+    for known in lowered.sources:
+        found.setdefault(known, packed(known.dtype, known.shape))
     images = _images(lowered, fixed)
     for work in lowered.work:
         for value in _made(work):
@@ -34,8 +34,8 @@ def choose_layouts(lowered: Lowered, results: set[Stored]) -> dict[Stored, Layou
                 order = _wanted_order(lowered, value) if isinstance(work, Call) else None
                 found[value] = ordered(value, order)
         for joined in work.joins if isinstance(work, Call) else ():
-            for k, part in enumerate(joined.parts):
-                found[part] = joined.window(k, found[joined.value])
+            for k, one in enumerate(joined.parts):
+                found[one] = joined.window(k, found[joined.value])
     return found
 
 

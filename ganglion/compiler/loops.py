@@ -173,9 +173,9 @@ class _PassWriter:
         summed = [i for i in rest if i in one.summed]
         outer = self._hoisted(self.outer, set(self.outer.places))
         if one.lane in one.summed:
-            self._loops(kept, outer, [], lambda e, _: void(self._across(e, summed)))
+            self._loops(kept, outer, [], lambda e, _: self._across(e, summed))
         else:
-            self._loops(kept, outer, [], lambda e, _: void(self._along(e, summed)))
+            self._loops(kept, outer, [], lambda e, _: self._along(e, summed))
 
     def _scalars(self) -> None:
         """A pass without loops: its values stay known for later ones."""
@@ -290,7 +290,7 @@ class _PassWriter:
 
     # --- bodies -------------------------------------------------------------------------------
 
-    def _along(self, emitter: Emitter, summed: list[Scalar]) -> None:
+    def _along(self, emitter: Emitter, summed: list[Scalar]) -> list[Reg]:
         """Each lane is a result of its own."""
         unroll = UNROLL if self.sums else 1
 
@@ -316,9 +316,9 @@ class _PassWriter:
                 self._store_all(v, self.sums)
             return []
 
-        self._blocks(emitter, unroll, [], body)
+        return self._blocks(emitter, unroll, [], body)
 
-    def _across(self, emitter: Emitter, summed: list[Scalar]) -> None:
+    def _across(self, emitter: Emitter, summed: list[Scalar]) -> list[Reg]:
         """The lanes are combined to one result."""
         count = len(self.sums)
         starts = [self._identity(s) for _ in range(UNROLL) for s in self.sums]
@@ -332,20 +332,25 @@ class _PassWriter:
         ends = self._loops(
             summed, emitter, starts, lambda e, values: self._blocks(e, UNROLL, values, body)
         )
-        target = emitter if summed_all(self.one) is False else self.outer
+        target = self.outer if summed_all(self.one) else emitter
         for k, s in enumerate(self.sums):
-            combine = COMBINE[s.kind]
-            parts = [ends[u * count + k] for u in range(UNROLL)]
-            while len(parts) > 1:
-                pairs = zip(parts[::2], parts[1::2], strict=True)
-                parts = [combine(self.code, x, y) for x, y in pairs]
-            result = self.code.fold(lambda x, y, c=combine: c(self.code, x, y), parts[0])
-            target.known[s.value] = result
-        self._store_all(target if target is self.outer else emitter, self.sums)
+            target.known[s.value] = self._together(s.kind, ends[k::count])
+        self._store_all(target, self.sums)
+        return []
+
+    def _together(self, kind: str, parts: Sequence[Reg]) -> Reg:
+        """Vectors combined to one number, pair by pair."""
+
+        def combine(x: Reg, y: Reg) -> Reg:
+            return COMBINE[kind](self.code, x, y)
+
+        while len(parts) > 1:
+            parts = [combine(x, y) for x, y in zip(parts[::2], parts[1::2], strict=True)]
+        return self.code.fold(combine, parts[0])
 
     def _steps(self, emitter: Emitter, sums: list[Reg]) -> list[Reg]:
         """One turn: every step's element; the sums with it."""
-        out = []
+        out: list[Reg] = []
         for step in self.one.steps:
             found = emitter.value(step.expression)
             if not step.kind:

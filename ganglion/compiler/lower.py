@@ -79,7 +79,8 @@ class Statement:
     @property
     def size(self) -> int:
         """Elements computed or combined."""
-        return math.prod(self.shape) * math.prod(i.args[1] for i in self.bound)
+        found: int = math.prod(self.shape) * math.prod(i.args[1] for i in self.bound)
+        return found
 
 
 @dataclass(frozen=True)
@@ -390,14 +391,13 @@ class _Lowering:
     def _statement(self, value: Stored, body: Body) -> None:
         index = sc.indexes(value.shape)
         expression = body(index)
+        inside = expression.args[2] if expression.op == "reduce" else expression
+        places = {e: self._separate(value, index, e) for e in _reductions(inside)}
+        expression = replaced(expression, places) if places else expression
         if expression.op == "reduce":
             parts = _parts(value, expression)
             if parts > 1:
                 expression = self._in_parts(value, index, expression, parts)
-        else:
-            inner = [e for e in nodes(expression) if e.op == "reduce"]
-            places = {e: self._separate(value, index, e) for e in inner}
-            expression = replaced(expression, places) if inner else expression
         self._append(value, index, expression)
 
     def _append(self, value: Stored, index: tuple[Scalar, ...], expression: Scalar) -> None:
@@ -430,6 +430,21 @@ class _Lowering:
         sum_ = Scalar("reduce", (kind, rest, inner), whole.dtype) if rest else inner
         self._append(part, own, sum_)
         return sc.reduce(kind, (parts,), lambda p: Scalar("load", (part, p, *index), whole.dtype))
+
+
+def _reductions(e: Scalar) -> list[Scalar]:
+    """The reductions in an expression that stand in no other."""
+    found, seen, waiting = list[Scalar](), set[Scalar](), [e]
+    while waiting:
+        x = waiting.pop()
+        if x in seen:
+            continue
+        seen.add(x)
+        if x.op == "reduce":
+            found.append(x)
+        else:
+            waiting += [a for a in x.args if isinstance(a, Scalar)]
+    return found
 
 
 def _moved(e: Scalar, old: Sequence[Scalar], new: Sequence[Scalar]) -> Scalar:
@@ -476,7 +491,7 @@ def _part_of(op: Op, node: Node, source: Source, value: Value) -> Body:
     assert op.part is not None
     alone, params = op.part(node.kwargs, value.index)
     assert alone.element is not None
-    return lambda index: alone.element(tuple(index), source, **params)  # type: ignore[misc,no-any-return]
+    return lambda index: alone.element(tuple(index), source, **params)  # type: ignore[misc]
 
 
 def _stand_in(value: Value, source: Source) -> Source:

@@ -98,7 +98,8 @@ class Emitter:
 
     def _offset(self, sum_: Affine) -> tuple[Index, int, Reg | None]:
         """Where a sum of indexes stands at lane 0: the moving part, the fixed part, and the sum
-        of quotients and remainders."""
+        of quotients and remainders.
+        """
         moving: Index = 0
         fixed = sum_.constant
         loose: Reg | None = None

@@ -113,8 +113,9 @@ def set_phases(launches: Sequence[Launch]) -> int:
 
 
 def set_places(launches: Sequence[Launch]) -> int:
-    """Give temporaries places, the largest first, in the lowest gap free all their time; the bytes
-    needed.
+    """Give temporaries places in the arena, and return its bytes.
+
+    The largest come first; each takes the lowest gap that is free all its time.
     """
     found: dict[Buffer, None] = {}
     for launch in launches:

@@ -107,15 +107,18 @@ def _single(node: Node) -> bool:
 
 
 def _conv_forward(node: Node, operands: Sequence[Layout], epilogue: Epilogue) -> Plan:
-    return conv.conv_forward(*operands, epilogue, target=host(), **node.kwargs)
+    x, w = operands
+    return conv.conv_forward(x, w, epilogue, target=host(), **node.kwargs)
 
 
 def _conv_input(node: Node, operands: Sequence[Layout], epilogue: Epilogue) -> Plan:
-    return conv.conv_input(*operands, epilogue, target=host(), **node.kwargs)
+    g, w = operands
+    return conv.conv_input(g, w, epilogue, target=host(), **node.kwargs)
 
 
 def _conv_weight(node: Node, operands: Sequence[Layout], epilogue: Epilogue) -> Plan:
-    return conv.conv_weight(*operands, epilogue, target=host(), **node.kwargs)
+    x, g = operands
+    return conv.conv_weight(x, g, epilogue, target=host(), **node.kwargs)
 
 
 def _rows_of_weight(node: Node) -> Shape:

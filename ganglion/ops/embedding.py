@@ -11,8 +11,7 @@ import ganglion.dtypes as dt
 from ganglion.dispatch import write
 from ganglion.errors import ArgumentError, DTypeError, IndexingError, ShapeError
 from ganglion.gradmode import no_grad
-from ganglion.ops import scalar
-from ganglion.ops import sweep
+from ganglion.ops import scalar, sweep
 from ganglion.ops.create import ones
 from ganglion.ops.index import INDEX, INDEX_ADD, INDEX_PUT
 from ganglion.ops.moments import vector_norm

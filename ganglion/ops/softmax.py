@@ -172,23 +172,24 @@ def _valid(target: Tensor, ignore: int, like: Tensor) -> Tensor:
 
 def _hits(x: Tensor, target: Tensor, ignore: int) -> Tensor:
     """Which scores are those of the rows' classes."""
-    return (target.masked_fill(target == ignore, 0).unsqueeze(1)) == arange(
-        x._data.shape[1], dtype=target.dtype
-    )
+    classes = arange(x._data.shape[1], dtype=target.dtype)
+    found: Tensor = target.masked_fill(target == ignore, 0).unsqueeze(1) == classes
+    return found
 
 
 def _known(x: Tensor, target: Tensor, ignore: int) -> Tensor:
     """1 for rows that count, 0 for ignored ones, NaN for classes out of range."""
     in_range = (target >= 0) & (target < x._data.shape[1]) | (target == ignore)
-    return where(in_range, _valid(target, ignore, x), math.nan)
+    counted: Tensor = where(in_range, _valid(target, ignore, x), math.nan)
+    return counted
 
 
 def _cross_entropy_ops(x: Tensor, target: Tensor, ignore: int, reduction: str) -> Tensor:
-    scores = where(_hits(x, target, ignore), _log_softmax_ops(x, 1), 0.0)
-    losses = -scores.sum(1) * _known(x, target, ignore)
+    scores: Tensor = where(_hits(x, target, ignore), _log_softmax_ops(x, 1), 0.0)
+    losses: Tensor = -scores.sum(1) * _known(x, target, ignore)
     if reduction == "none":
         return losses
-    total = losses.sum()
+    total: Tensor = losses.sum()
     return total / _valid(target, ignore, x).sum() if reduction == "mean" else total
 
 
@@ -198,7 +199,8 @@ def _cross_entropy_grad_ops(
     scale = g.unsqueeze(1) if reduction == "none" else g
     scale = scale / _valid(target, ignore, x).sum() if reduction == "mean" else scale
     hits = cast(_hits(x, target, ignore), x.dtype)
-    return (_softmax_ops(x, 1) - hits) * (_known(x, target, ignore).unsqueeze(1) * scale)
+    differences: Tensor = _softmax_ops(x, 1) - hits
+    return differences * (_known(x, target, ignore).unsqueeze(1) * scale)
 
 
 def _infer_cross_entropy(x: Meta, target: Meta, ignore: int, reduction: str) -> Meta:

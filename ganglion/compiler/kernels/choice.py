@@ -14,7 +14,8 @@ from itertools import product as combinations
 
 import ganglion.dtypes as dt
 from ganglion.compiler.kernel import STORED, Layout
-from ganglion.compiler.kernels.tile import AVX512, Target, dot_group, natural_lanes
+from ganglion.compiler.kernels.tile import AVX512, dot_group, natural_lanes
+from ganglion.compiler.target import Target
 from ganglion.shapes import Shape
 
 LATENCY = 8  # slots until a sum can be added to again

@@ -20,7 +20,6 @@ from ganglion.compiler.kernels.pack import panels
 from ganglion.compiler.kernels.tile import (
     AVX512,
     Registers,
-    Target,
     add,
     dots,
     load_lanes,
@@ -29,6 +28,7 @@ from ganglion.compiler.kernels.tile import (
     tile,
     zeros,
 )
+from ganglion.compiler.target import Target
 from ganglion.compiler.text import Code, Index, Reg, vector
 from ganglion.shapes import Shape
 

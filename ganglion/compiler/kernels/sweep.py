@@ -16,7 +16,6 @@ from ganglion.ops.scalar import NoRule, Scalar, Source, indexes
 from ganglion.ops.sweep import Scan, Scatter
 from ganglion.shapes import Shape
 
-
 LARGE = 1 << 14  # elements that are better not copied
 SMALL_PART = 8  # times less of which is a small part
 
