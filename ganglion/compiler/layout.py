@@ -119,5 +119,3 @@ def _wanted_order(lowered: Lowered, value: Stored) -> tuple[int, ...] | None:
     }
     others = [n for n in readers if n.op_name != PERMUTE.name and value in n.inputs]
     return orders.pop() if len(orders) == 1 and not others else None
-
-

@@ -345,7 +345,7 @@ class _Planner:
                 tuple(writes),
                 call.node,
                 made=dict(zip(call.node.values, writes, strict=True)),
-            )  # fmt: skip
+            )
         )
 
     def _add(self, kernel: Kernel, buffers: list[Buffer], group: Group) -> None:

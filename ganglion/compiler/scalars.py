@@ -97,8 +97,9 @@ class Emitter:
         return found if loose is None else self._sum(found, loose)
 
     def _offset(self, sum_: Affine) -> tuple[Index, int, Reg | None]:
-        """Where a sum of indexes stands at lane 0: the moving part, the fixed part, and the sum
-        of quotients and remainders.
+        """Where a sum of indexes stands at lane 0.
+
+        The part that moves, the part that is fixed, and the sum of quotients and remainders.
         """
         moving: Index = 0
         fixed = sum_.constant

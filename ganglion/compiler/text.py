@@ -223,7 +223,7 @@ class Code:
 
     @contextmanager
     def scope(self) -> Iterator[None]:
-        """Instructions remembered inside are forgotten afterwards: their block dominates no more."""
+        """Forget afterwards what was remembered inside: its block dominates no more."""
         mark = len(self._added)
         yield
         for text in self._added[mark:]:

@@ -327,7 +327,7 @@ def winograd(conv: Winograd, epilogue: Epilogue, target: Target) -> Kernel:
 
         def task(i: Index) -> None:
             first = code.mul(i, conv.rows)
-            count = conv.rows
+            count = code.minimum(conv.rows, code.add(rows, code.mul(first, -1)))
             patches.write(code, x, scratch, (first, count), 0)
 
             def group(c: Index, length: int) -> None:
