@@ -286,18 +286,16 @@ class Compiled:
 
     # --- as a method, and copied --------------------------------------------------------------
 
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._attribute = name
-
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """Bound to an instance, which gets traces of its own."""
         if instance is None:
             return self
-        made = Compiled(MethodType(self.function, instance), **self.settings)
-        name = getattr(self, "_attribute", "")
-        if name and isinstance(getattr(instance, "__dict__", None), dict):
-            vars(instance)[name] = made
-        return made
+        if not isinstance(getattr(instance, "__dict__", None), dict):
+            return MethodType(self, instance)
+        bound = vars(instance).setdefault("_compiled_methods", {})
+        if self.name not in bound:
+            bound[self.name] = Compiled(MethodType(self.function, instance), **self.settings)
+        return bound[self.name]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Compiled:
         return Compiled(copy.deepcopy(self.function, memo), **self.settings)
@@ -340,7 +338,7 @@ class CompiledObject:
 
     def explain(self) -> str:
         """See ``Compiled.explain``."""
-        return self._compiled.explain()
+        return str(self._compiled.explain())
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return CompiledObject.of, (self._orig_mod, self._compiled.settings)

@@ -181,10 +181,9 @@ class Regions:
     def around(self, place: int) -> tuple[Region, str]:
         """The region nearest to a place, and how the place stands to it."""
         region = min(self.all, key=lambda r: max(r.start - place, place - r.start - r.nbytes + 1))
-        after = place - region.start - region.nbytes
-        if after >= 0:
-            return region, f"{after} bytes past the end of "
-        return region, f"{region.start - place} bytes before " if place < region.start else ""
+        if place >= region.start + region.nbytes:
+            return region, "past the end of "
+        return region, "before the start of " if place < region.start else ""
 
     def guards(self) -> Iterator[Region]:
         """What lies between regions."""

@@ -166,6 +166,8 @@ class _Rows:
                 continue
             if mine.op != "index" or mine in self.outer or names.get(mine, theirs) is not theirs:
                 return None
+            if mine.args[1] != theirs.args[1]:
+                return None
             names[mine] = theirs
         return names if set(names) == set(free) else None
 

@@ -9,6 +9,7 @@ import numpy as np
 from ganglion.compiler.epilogue import epilogue_of
 from ganglion.compiler.fuse import Group, fuse, place_of, same_element
 from ganglion.compiler.kernel import Epilogue, Kernel, Layout, packed
+from ganglion.compiler.kernels.pack import copy
 from ganglion.compiler.layout import choose_layouts
 from ganglion.compiler.loops import Memory, nest_kernel
 from ganglion.compiler.lower import Call, Lowered, Part, Statement, Stored, loads, lower, replaced
@@ -205,12 +206,26 @@ class _Planner:
             group.statements = [s for s in group.statements if s.size]
             if not group.statements:
                 return
+        if len(group.statements) == 1 and self._turned(group.statements[0], group):
+            return
         near = {v for s in group.statements for v in (*s.reads, s.value) if v in self.buffers}
         nest = arrange(group, {v: self.layouts[v] for v in near})
         memory = self._memory(nest)
         kernel = nest_kernel(nest, memory, _name(group))
         order = sorted(memory.operands, key=memory.operands.__getitem__)
         self._add(kernel, [self.buffers[v] for v in order], group)
+
+    def _turned(self, s: Statement, group: Group) -> bool:
+        """Store a copy in another order of dimensions, block by block, if that is what it is."""
+        load = s.expression
+        if load.op != "load" or not same_element(load, s) or s.value not in self.buffers:
+            return False
+        source, target = self.layouts[load.args[0]], self.layouts[s.value]
+        if source.contiguous or not target.contiguous or source.dtype is not target.dtype:
+            return False
+        kernel = copy(source, packed(target.dtype, source.shape))
+        self._add(kernel, [self.buffers[load.args[0]], self.buffers[s.value]], group)
+        return True
 
     def _memory(self, nest: Nest) -> Memory:
         operands: dict[Stored, int] = {}
@@ -256,9 +271,14 @@ class _Planner:
             steps = found.finish(call.node, layouts, epilogue)
         else:
             assert found.store is not None
-            targets = [self._home(v) for v in call.node.values]
+            wanted = [
+                None if k in found.optional and v not in self.buffers else v
+                for k, v in enumerate(call.node.values)
+            ]
+            targets = [self._home(v) for v in wanted if v is not None]
             given = [None if o is None else o[0] for o in operands]
-            steps = found.store(call.node, given, [self.layouts[v] for v in call.node.values])
+            results = [None if v is None else self.layouts[v] for v in wanted]
+            steps = found.store(call.node, given, results)
         temporaries = [self._temporary(t, f"{len(self.launches)}.{k}")
                        for k, t in enumerate(steps.temporaries)]  # fmt: skip
         every = [*sources, *targets, *temporaries]

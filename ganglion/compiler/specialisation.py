@@ -115,8 +115,8 @@ class Specialisation:
         tensors = self.program.states()
         raw: list[Array] = [x._data for x in tensors]
         metas = [value.meta for value in self.program.graph.states]
-        pairs = zip(raw, metas, strict=True)
-        if any(a.shape != m.shape or a.dtype != m.dtype.numpy for a, m in pairs):
+        kinds = zip(raw, metas, strict=True)
+        if any(a.shape != m.shape or a.dtype != m.dtype.numpy for a, m in kinds):
             return False
         written = set(self.program.written)
         if overlapping(raw, written) or not all(raw[slot].flags.writeable for slot in written):

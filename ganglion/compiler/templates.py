@@ -13,18 +13,20 @@ from typing import Any
 
 import ganglion.dtypes as dt
 from ganglion.compiler.kernel import Epilogue, Layout, Plan
-from ganglion.compiler.kernels import conv, recurrent, recurrent_grad
+from ganglion.compiler.kernels import conv, pool, recurrent, recurrent_grad
 from ganglion.compiler.kernels.attention import attention
 from ganglion.compiler.kernels.attention_grad import attention_grad
 from ganglion.compiler.kernels.gemm import product
 from ganglion.compiler.kernels.sweep import base_of, sweep, swept
 from ganglion.compiler.target import host
 from ganglion.graph import Node, Value
+from ganglion.ops.adaptive import ADAPTIVE_AVG_POOL, ADAPTIVE_AVG_POOL_GRAD
 from ganglion.ops.attention import ATTENTION, ATTENTION_GRAD
 from ganglion.ops.conv import CONV, CONV_INPUT, CONV_WEIGHT
 from ganglion.ops.gru import GRU, GRU_GRAD
 from ganglion.ops.lstm import LSTM, LSTM_GRAD
 from ganglion.ops.matmul import MATMUL
+from ganglion.ops.pool import AVG_POOL, AVG_POOL_GRAD, MAX_POOL, MAX_POOL_GATHER, MAX_POOL_GRAD
 from ganglion.ops.recurrent import RNN, RNN_GRAD
 from ganglion.shapes import Shape
 
@@ -39,15 +41,17 @@ class Template:
     ``store(node, operands, results)``: the plan of a node that stores all its results.
     ``reuses(node)``: the operand in whose memory the first result may be made, if it is not needed
     afterwards; a copy of it onto itself is then left out.
+    ``optional``: results that are left out, as None, where nobody reads them.
     ``images(node)``: the operands and results that are images, best stored with channels last.
     """
 
     applies: Callable[[Node], bool]
     finish: Callable[[Node, Sequence[Layout], Epilogue], Plan] | None = None
     shape: Callable[[Node], Shape] = lambda node: node.outputs[0].shape
-    store: Callable[[Node, Sequence[Layout | None], Sequence[Layout]], Plan] | None = None
+    store: Callable[[Node, Sequence[Layout | None], Sequence[Any]], Plan] | None = None
     reuses: Callable[[Node], Value | None] = lambda node: None
     images: Callable[[Node], Sequence[Value]] = lambda node: ()
+    optional: tuple[int, ...] = ()
 
 
 def template(node: Node) -> Template | None:
@@ -136,6 +140,26 @@ def _operands(*places: int, result: bool = True) -> Callable[[Node], Sequence[Va
     return images
 
 
+def _all_images(node: Node) -> Sequence[Value]:
+    return [*node.operands, *node.values]
+
+
+# --- pooling --------------------------------------------------------------------------------------
+
+
+def _pooled(kernels: Callable[..., Plan], count: int) -> Template:
+    """A pooling of ``count`` operands whose result an epilogue may finish."""
+
+    def finish(node: Node, operands: Sequence[Layout], epilogue: Epilogue) -> Plan:
+        return kernels(*operands, epilogue, **node.kwargs)
+
+    return Template(_floating, finish=finish, images=_operands(*range(count)))
+
+
+def _max_pool(node: Node, operands: Sequence[Layout | None], results: Sequence[Any]) -> Plan:
+    return pool.max_pool(operands[0], *results, **node.kwargs)  # type: ignore[arg-type]
+
+
 # --- kernels that store their results -------------------------------------------------------------
 
 
@@ -155,6 +179,13 @@ TEMPLATES: dict[str, Template] = {
     CONV_WEIGHT.name: Template(
         _floating, finish=_conv_weight, shape=_rows_of_weight, images=_operands(0, 1, result=False)
     ),
+    MAX_POOL.name: Template(_floating, store=_max_pool, images=_all_images, optional=(1,)),
+    MAX_POOL_GRAD.name: _pooled(pool.max_pool_grad, 2),
+    MAX_POOL_GATHER.name: _pooled(pool.max_pool_gather, 2),
+    AVG_POOL.name: _pooled(pool.avg_pool, 1),
+    AVG_POOL_GRAD.name: _pooled(pool.avg_pool_grad, 1),
+    ADAPTIVE_AVG_POOL.name: _pooled(pool.adaptive_avg_pool, 1),
+    ADAPTIVE_AVG_POOL_GRAD.name: _pooled(pool.adaptive_avg_pool_grad, 1),
     ATTENTION.name: _in_order(attention),
     ATTENTION_GRAD.name: _in_order(attention_grad),
     LSTM.name: _in_order(recurrent.lstm_layer),

@@ -236,6 +236,10 @@ def add_strided(x: Source, shape: Shape, size: Shape, stride: Shape, offset: int
     return Scatter("sum", None, size, target, x)
 
 
+def _scalars(index: Sequence[Scalar | int]) -> Index:
+    return tuple(const(i, INDEX) if isinstance(i, int) else i for i in index)
+
+
 @dataclass(frozen=True)
 class _Place:
     """A source whose elements are nothing but their own indexes."""
@@ -244,7 +248,7 @@ class _Place:
     dtype: dt.dtype
 
     def __call__(self, *index: Scalar | int) -> Scalar:
-        return Scalar("load", (self, *index), self.dtype)
+        return Scalar("load", (self, *_scalars(index)), self.dtype)
 
 
 @dataclass(frozen=True)
@@ -260,8 +264,7 @@ class _Seen:
     def __call__(self, *index: Scalar | int) -> Scalar:
         rule = OPS[self.op_name].element
         assert rule is not None, self.op_name
-        whole = tuple(const(i, INDEX) if isinstance(i, int) else i for i in index)
-        return rule(whole, self.base, **self.params)  # type: ignore[no-any-return]
+        return rule(_scalars(index), self.base, **self.params)  # type: ignore[no-any-return]
 
 
 def write_view(base: Source, value: Source, chain: Any) -> Scatter:
@@ -276,7 +279,6 @@ def write_view(base: Source, value: Source, chain: Any) -> Scatter:
     view = seen
 
     def target(*index: Scalar) -> Index:
-        found = view(*index).args[1:]
-        return tuple(const(i, INDEX) if isinstance(i, int) else i for i in found)
+        return view(*index).args[1:]
 
     return Scatter("set", base, view.shape, target, _broadcast(value, base.dtype))

@@ -1,8 +1,8 @@
-"""Compiled training steps do what the same Python does eagerly: bit for bit, from the first call."""
+"""Compiled steps do what the same Python does eagerly: bit for bit, from the first call."""
 
 import dataclasses
 import functools
-from collections import namedtuple
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -187,7 +187,9 @@ def test_a_generator_of_ones_own_is_state():
     compare(make, [()] * 3)
 
 
-Pair = namedtuple("Pair", "first second")
+class Pair(NamedTuple):
+    first: gg.Tensor
+    second: list
 
 
 @dataclasses.dataclass

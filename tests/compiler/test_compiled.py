@@ -20,7 +20,7 @@ def test_a_compiled_module_behaves_like_the_module():
     assert isinstance(compiled, nn.Sequential)
     assert compiled._orig_mod is model
     assert compiled.state_dict().keys() == model.state_dict().keys()
-    assert list(compiled.parameters())[0] is list(model.parameters())[0]
+    assert next(compiled.parameters()) is next(model.parameters())
     assert len(compiled) == 4
     assert compiled[0] is model[0]
     compiled.eval()
@@ -43,7 +43,7 @@ def test_a_compiled_module_in_another_module_and_in_a_compiled_step():
     assert list(model.state_dict()) == ["0.weight", "0.bias", "2.weight", "2.bias"]
     x, _ = batches()[0]
     want = bits(model(x))
-    step = gg.compile(lambda x: model(x))
+    step = gg.compile(lambda x: model(x) + 0)
     assert_same(bits(step(x)), want)
     assert len(model[0]._compiled.specialisations) == 1  # from the call outside
 
@@ -93,6 +93,34 @@ def test_methods_have_traces_for_each_instance():
     assert a.forward.specialisations[0].calls == 2
     assert Net.forward.specialisations == []
     assert len(list(a.parameters())) == 2
+
+
+def test_a_compiled_method_can_be_overridden_and_extended():
+    class Child(Net):
+        def forward(self, x):
+            return super().forward(x) + 100
+
+    net, x = Child(), gg.ones(1, 2)
+    want = (net.layer(x) + 100).tolist()
+    assert [net(x).tolist() for _ in range(3)] == [want] * 3
+    compiled = gg.compile(net)
+    assert compiled(x).tolist() == want
+
+
+def test_methods_of_objects_without_a_dictionary():
+    class Slots:
+        __slots__ = ("k",)
+
+        @gg.compile(backend="interpret")
+        def call(self, x):
+            return x * self.k
+
+    one, two = Slots(), Slots()
+    one.k, two.k = 2, 3
+    assert one.call(gg.ones(1)).item() == 2
+    assert two.call(gg.ones(1)).item() == 3
+    one.k = 4
+    assert one.call(gg.ones(1)).item() == 4
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])

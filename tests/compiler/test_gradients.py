@@ -51,14 +51,14 @@ def test_gradients_that_an_optimizer_used_are_gone_and_say_so():
 
 
 def test_zero_grad_makes_zeros_where_asked():
-    model, opt, step = stepping()
+    model, _, step = stepping()
     step(*batches()[0])
     model.zero_grad(set_to_none=False)
     assert all(not p.grad.any() for p in model.parameters())
 
 
 def test_keep_grads_stores_them():
-    model, opt, step = stepping(keep_grads=True)
+    model, _, step = stepping(keep_grads=True)
     eager = copy.deepcopy(model)
     x, y = batches()[0]
     step(x, y)
@@ -182,7 +182,7 @@ def test_a_captured_tensor_with_a_history_is_refused():
         assert f(gg.ones(3)).item() == 6
 
 
-# --- through a compiled function -------------------------------------------------------------------
+# --- through a compiled function ------------------------------------------------------------------
 
 
 def test_a_compiled_model_trains_with_backward_outside():
@@ -318,12 +318,12 @@ def test_inference_under_no_grad_saves_nothing():
         f(gg.ones(2))
     f(gg.ones(2))
     graphs = [len(s.program.graph.outputs) for s in f.specialisations]
-    assert graphs == [2, 1] or graphs == [1, 1]  # exp saves what it returns
+    assert graphs == [1, 1]  # the gradient of exp needs what it returns, and the argument
 
 
 def test_versions_of_written_tensors_advance():
     w = gg.ones(2)
-    f = gg.compile(lambda x: w.add_(x))
+    f = gg.compile(lambda x: w.add_(x) + 0)
     before = w._version
     f(gg.ones(2))
     assert w._version == before + 1

@@ -168,11 +168,10 @@ def test_globals_and_outer_variables_that_are_set_are_named():
     ("draw", "whose"), [(random.random, "Python"), (np.random.random, "NumPy")]
 )  # fmt: skip
 def test_other_random_generators_are_refused_and_put_back(draw, whose):
-    random.seed(0)
-    np.random.seed(0)
+    states = random.getstate(), np.random.get_state()  # noqa: NPY002
     want = draw()
-    random.seed(0)
-    np.random.seed(0)
+    random.setstate(states[0])
+    np.random.set_state(states[1])  # noqa: NPY002
     with pytest.raises(TraceError, match=f"{whose}'s global random"):
         gg.compile(lambda x: x * draw())(gg.ones(1))
     assert draw() == want

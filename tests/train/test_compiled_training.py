@@ -93,7 +93,7 @@ def test_resume_refuses_to_switch_unless_told(tmp_path, started):
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["compile"] == ("interpret" if started else "off")
     again = trainer(tmp_path / "run", compile=not started)
-    with pytest.raises(CheckpointError, match="compile: (interpret|off) when saved"):
+    with pytest.raises(CheckpointError, match=r"compile: (interpret|off) when saved"):
         again.fit(data(), resume=True, batch_size=8)
     again.fit(data(), resume=True, batch_size=8, allow_different=True)
     assert len(again.history) == 2

@@ -116,11 +116,11 @@ def _as_copy(
     return number, _seen(operands[number], origin, index), _seen(result, to, index)
 
 
-def _place(index: Sequence[Scalar | int], layout: Layout) -> Affine | None:
+def _place(index: Sequence[Scalar], layout: Layout) -> Affine | None:
     """Where an element stands in its buffer."""
     found = Affine(layout.offset, {})
     for i, stride in zip(index, layout.strides, strict=True):
-        term = Affine(i, {}) if isinstance(i, int) else affine(i)
+        term = affine(i)
         if term is None:
             return None
         found = found.plus(term, stride)

@@ -12,7 +12,7 @@ from ganglion.compiler.kernels.scan import scanned
 from ganglion.compiler.kernels.scatter import scattered
 from ganglion.graph import Node, Value
 from ganglion.ops.record import OPS
-from ganglion.ops.scalar import NoRule, Scalar, Source, indexes
+from ganglion.ops.scalar import INDEX, NoRule, Scalar, Source, const, indexes
 from ganglion.ops.sweep import Scan, Scatter
 from ganglion.shapes import Shape
 
@@ -29,7 +29,8 @@ class Operand:
     dtype: dt.dtype
 
     def __call__(self, *index: Scalar | int) -> Scalar:
-        return Scalar("load", (self.number, *index), self.dtype)
+        places = (const(i, INDEX) if isinstance(i, int) else i for i in index)
+        return Scalar("load", (self.number, *places), self.dtype)
 
 
 def sweep(node: Node) -> Scan | Scatter | None:

@@ -144,6 +144,20 @@ def test_any_gradient_for_the_weight(problem):
     close(found, expected, g.size // g.shape[1])
 
 
+@pytest.mark.parametrize("shape", [(48, 12, 16, 16), (2, 16, 64, 65), (2, 3, 100, 90)])
+@pytest.mark.parametrize("groups", [1, 3])
+def test_a_chunk_is_summed_block_by_block(shape, groups):
+    n, ins, *size = shape
+    x, g = random((n, groups * ins, *size)), random((n, groups * 4, *size), seed=1)
+    params = {**PLAIN, "groups": groups}
+    layouts = [packed(dt.float32, a.shape) for a in (x, g)]
+    target = packed(dt.float32, (groups * 4, ins * 9))
+    plan = CompiledPlan(conv_weight(*layouts, stored(target), (3, 3), **params, direct=True))
+    operands = [*zip(layouts, (x, g), strict=True), (target, None)]
+    expected = exactly(CONV_WEIGHT, x, g, size=(3, 3), **params).reshape(target.shape)
+    close(check_same_for_all_threads(plan, operands, 2), expected, n * size[0] * size[1])
+
+
 # --- Winograd's algorithm -------------------------------------------------------------------------
 
 

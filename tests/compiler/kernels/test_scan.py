@@ -7,7 +7,7 @@ import ganglion as gg
 import ganglion.dtypes as dt
 from ganglion.compiler import native
 from ganglion.compiler.kernel import packed
-from ganglion.compiler.kernels.scan import SMALL
+from ganglion.compiler.kernels import scan
 from ganglion.compiler.trace import trace
 from ganglion.ops.scan import LINEAR_SCAN
 from tests.compiler.kernels.layouts import layouts
@@ -16,6 +16,14 @@ from tests.compiler.kernels.sweeps import agree, eager, run
 NUMBERS = (dt.float32, dt.float64, dt.int64, dt.int32, dt.uint8, dt.bool_)
 SUMS = ("cumsum", "cumprod")
 RECORDS = ("cummax", "cummin")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def many_tasks():
+    """Small scans are cut into tasks too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scan, "TASK", 64)
+        yield
 
 
 def filled(layout, seed=0):
@@ -39,8 +47,8 @@ def scans(draw, dtypes, inputs=1):
 
 @settings(max_examples=40, deadline=None)
 @given(st.data(), scans(NUMBERS), st.sampled_from(SUMS))
-def test_sums_and_products_have_the_bits_of_numpy_in_any_layout(data, scan, name):
-    (x,), dim, reverse = scan
+def test_sums_and_products_have_the_bits_of_numpy_in_any_layout(data, drawn, name):
+    (x,), dim, reverse = drawn
     array, params = filled(x), {"dim": dim, "reverse": reverse}
     wide = x.dtype if x.dtype.is_floating_point else dt.int64
     found = run(name, [(x, array)], data.draw(layouts(wide, x.shape)), **params)
@@ -49,8 +57,8 @@ def test_sums_and_products_have_the_bits_of_numpy_in_any_layout(data, scan, name
 
 @settings(max_examples=20, deadline=None)
 @given(st.data(), scans((dt.float32, dt.float64), inputs=2))
-def test_a_linear_recurrence_has_the_bits_of_numpy_in_any_layout(data, scan):
-    (a, b), dim, reverse = scan
+def test_a_linear_recurrence_has_the_bits_of_numpy_in_any_layout(data, drawn):
+    (a, b), dim, reverse = drawn
     arrays, params = [filled(a, 1), filled(b, 2)], {"dim": dim, "reverse": reverse}
     result = data.draw(layouts(a.dtype, a.shape))
     found = run("linear_scan", list(zip((a, b), arrays, strict=True)), result, **params)
@@ -59,8 +67,8 @@ def test_a_linear_recurrence_has_the_bits_of_numpy_in_any_layout(data, scan):
 
 @settings(max_examples=25, deadline=None)
 @given(st.data(), scans(NUMBERS), st.sampled_from(RECORDS))
-def test_records_stand_where_numpy_says(data, scan, name):
-    (x,), dim, _ = scan
+def test_records_stand_where_numpy_says(data, drawn, name):
+    (x,), dim, _ = drawn
     array = filled(x)
     if x.dtype.is_floating_point:
         array[np.random.default_rng(3).random(x.shape) < 0.1] = np.nan
@@ -70,8 +78,8 @@ def test_records_stand_where_numpy_says(data, scan, name):
 
 @settings(max_examples=15, deadline=None)
 @given(st.data(), scans((dt.float32, dt.float64)))
-def test_sums_of_exponentials(data, scan):
-    (x,), dim, reverse = scan
+def test_sums_of_exponentials(data, drawn):
+    (x,), dim, reverse = drawn
     array, params = filled(x) * 300, {"dim": dim, "reverse": reverse}
     array[np.random.default_rng(3).random(x.shape) < 0.1] = -np.inf
     found = run("logcumsumexp", [(x, array)], data.draw(layouts(x.dtype, x.shape)), **params)
@@ -123,7 +131,7 @@ def test_gradients_of_scans():
 
 
 def test_only_large_scans_along_neighbours_are_turned_around():
-    small, large = gg.ones(4, SMALL // 8), gg.ones(64, SMALL // 8)
+    small, large = gg.ones(4, scan.SMALL // 8), gg.ones(64, scan.SMALL // 8)
     for x, dim, turned in ((large, 1, True), (large, 0, False), (small, 1, False)):
         step = native.build(trace(lambda x, d=dim: gg.cumsum(x, d), x))
         names = [launch.name for launch in step.schedule.launches]
