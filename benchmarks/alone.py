@@ -1,6 +1,9 @@
 """A first step in a process of its own: how long it takes, and how much memory.
 
-    python benchmarks/alone.py cnn ganglion      # prints one line of JSON
+    python benchmarks/alone.py cnn "torch channels_last"
+
+prints them as a line of JSON. ``train_step.py`` starts it, twice: the caches of compiled code, all
+in one folder, are empty the first time and full the second.
 """
 
 import json
@@ -42,7 +45,7 @@ def first_steps(workload: str, peer: str) -> tuple[dict[str, Any], dict[str, Any
 
 def _start(workload: str, peer: str, folder: str) -> dict[str, Any]:
     caches = {variable: str(Path(folder, name)) for variable, name in CACHES.items()}
-    done = subprocess.run(
+    done = subprocess.run(  # noqa: S603 - this file, started again
         [sys.executable, __file__, workload, peer],
         env={**os.environ, **KEEP_ALL, **caches},
         capture_output=True,
@@ -62,7 +65,7 @@ def costs(workload: str, peer: str) -> dict[str, Any]:
     All peers' megabytes hold Ganglion's 8 for the first weights, besides their own libraries.
     """
     start = time.perf_counter()
-    side = PEERS[peer].train(WORKLOADS[workload])
+    side = PEERS[peer].make("train", WORKLOADS[workload])
     built = time.perf_counter() - start
     before = _megabytes("VmRSS")
     calls = []

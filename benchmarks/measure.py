@@ -46,9 +46,7 @@ class Timings:
         return min(others, key=self.median, default="")
 
 
-def measure(
-    makers: Mapping[str, Callable[[], Side]], rounds: int, seconds: float
-) -> Timings:
+def measure(makers: Mapping[str, Callable[[], Side]], rounds: int, seconds: float) -> Timings:
     """Make all sides, compare their results, then time them in turn, ``seconds`` each turn."""
     found = Timings()
     sides = _prepared(makers, found.left_out)
@@ -66,22 +64,22 @@ def measure(
 def _prepared(
     makers: Mapping[str, Callable[[], Side]], left_out: dict[str, str]
 ) -> dict[str, Side]:
-    """The sides that can be made and agree with the first of them."""
+    """The sides that can be made and compute the same as the first of the others."""
     sides: dict[str, Side] = {}
-    expected: list[Array] = []
+    results: dict[str, list[Array]] = {}
     for name, make in makers.items():
         try:
             side = make()
-            results = [np.array(side.read(side.run())) for _ in range(CHECKED)]
+            results[name] = [np.array(side.read(side.run())) for _ in range(CHECKED)]
+            sides[name] = side
         except Exception as error:  # noqa: BLE001 - the others go on
             left_out[name] = _reason(error)
-            continue
-        expected = expected or results
-        difference = max(map(_difference, results, expected))
-        if difference < TOLERANCE:
-            sides[name] = side
-        else:
-            left_out[name] = f"its results differ from {next(iter(sides))}'s by {difference:.1e}"
+    model = next((name for name in sides if not is_ours(name)), next(iter(sides), ""))
+    for name in list(sides):
+        difference = max(map(_difference, results[name], results[model]))
+        if difference > TOLERANCE:
+            left_out[name] = f"its results differ from {model}'s by {difference:.1e}"
+            del sides[name]
     return sides
 
 

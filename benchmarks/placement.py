@@ -17,7 +17,7 @@ from ganglion.config import usable_cores
 FLOATS = 1 << 17  # 512 KB for each thread
 BARRIERS, EXCHANGES, PROBES = 1000, 20, 15
 NEAR = 130e-6  # seconds; an exchange took 65-85 µs near and 250-284 µs far
-
+ALONE = 2e-6  # a barrier took 0.07 and 0.3 µs; more when threads must wait for a processor
 
 
 def placement() -> dict[str, Any]:
@@ -34,7 +34,7 @@ def placement() -> dict[str, Any]:
 
     barrier, exchange = seconds("barriers", BARRIERS), seconds("exchanges", EXCHANGES)
     return {
-        "state": "near" if exchange < NEAR else "far",
+        "state": "disturbed" if barrier > ALONE else "near" if exchange < NEAR else "far",
         "barrier_ns": round(barrier * 1e9),
         "exchange_us": round(exchange * 1e6, 1),
     }

@@ -20,7 +20,7 @@ from typing import Any, Generic, TypeVar
 from ganglion.errors import ArgumentError, MissingExtraError
 
 VERSION = "0.1.0"
-COMPILE = False  # whether Trainer and the command line compile, unless told
+COMPILE = True  # whether Trainer and the command line compile, unless told
 
 T = TypeVar("T")
 
@@ -177,12 +177,26 @@ class Flags:
         lambda: "native",
         "What runs compiled functions: native code, or the graph interpreter on NumPy.",
     )
+    conv: Flag[str] = Flag(
+        "GANGLION_CONV",
+        _one_of("fast", "direct"),
+        "fast or direct",
+        lambda: "fast",
+        "How compiled convolutions are computed: direct is slower and has the smaller errors.",
+    )
     debug: Flag[int] = Flag(
         "GANGLION_DEBUG",
         _int_between(0, 4),
         "a whole number from 0 to 4",
         lambda: 0,
         "How much the compiler prints about each stage; 0 is silent.",
+    )
+    debug_memory: Flag[bool] = Flag(
+        "GANGLION_DEBUG_MEMORY",
+        _bool,
+        "0, 1, false or true",
+        lambda: False,
+        "Whether compiled steps run in watched memory: slow; names a kernel that goes astray.",
     )
 
     @classmethod

@@ -16,7 +16,7 @@ from peers.side import Side, in_turn
 from workloads import Workload
 
 Array = np.ndarray[Any, Any]
-Weights = dict[str, Any]
+Weights = dict[str, jax.Array]
 Found = tuple[jax.Array, Weights]  # logits, and buffers that training changes
 
 BUFFERS = ("running_mean", "running_var")
@@ -75,9 +75,7 @@ def cnn(w: Weights, x: jax.Array, training: bool) -> Found:
     return linear(w, "9", nn.relu(linear(w, "7", x.reshape(len(x), -1)))), {}
 
 
-def lstm(
-    w: Weights, x: jax.Array, training: bool, inputs: int, hidden: int, classes: int
-) -> Found:
+def lstm(w: Weights, x: jax.Array, training: bool, inputs: int, hidden: int, classes: int) -> Found:
     both = w["lstm.bias_ih_l0"] + w["lstm.bias_hh_l0"]
     given = x.swapaxes(0, 1) @ w["lstm.weight_ih_l0"] + both
 
@@ -195,7 +193,8 @@ def train(workload: Workload) -> Side:
     def run(x: jax.Array, y: jax.Array) -> jax.Array:
         nonlocal state
         state, loss = jitted(state, x, y)
-        return loss.block_until_ready()
+        ready: jax.Array = loss.block_until_ready()
+        return ready
 
     pairs = [(batch_of(x), jnp.asarray(y.reshape(-1))) for x, y in workload.batches()]
     return Side(in_turn(pairs, run), np.asarray)
@@ -232,5 +231,3 @@ def _laid(name: str, x: Array) -> Array:
     if x.ndim == 4:
         return x.transpose(2, 3, 1, 0)
     return x.T if x.ndim == 2 and name not in TABLES else x
-
-

@@ -19,9 +19,6 @@ class Library:
         self.torch = importlib.import_module(name)
         self.torch.set_num_threads(threads)
         self.name, self.compiled, self.channels_last = name, compiled, channels_last
-        if compiled and name == "ganglion":
-            native = importlib.import_module("ganglion.compiler.native")
-            importlib.import_module("ganglion.compiler.backend").build = native.build
         if compiled and name == "torch":
             self.torch.compiler.reset()  # one workload's graphs are not another's
 

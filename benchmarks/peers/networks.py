@@ -3,6 +3,7 @@
 Every function takes the library and gives a module that maps a batch to logits (N, classes).
 """
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -114,7 +115,7 @@ def resnet(torch: Any, blocks: int, classes: int) -> Any:
             self.conv = nn.Conv2d(3, 16, 3, padding=1, bias=False)
             self.bn = nn.BatchNorm2d(16)
             widths = [16] * (blocks + 1) + [32] * blocks + [64] * blocks
-            pairs = list(zip(widths, widths[1:], strict=False))
+            pairs = pairwise(widths)
             self.blocks = nn.Sequential(*(Block(a, b, 1 if a == b else 2) for a, b in pairs))
             self.fc = nn.Linear(64, classes)
 

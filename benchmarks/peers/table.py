@@ -18,39 +18,32 @@ class Peer:
     module: the file here whose ``train`` and ``infer`` make its sides; ``options`` is for them.
     images: whether only networks on images make a difference.
     networks: those that are written for it; all if empty.
-    tasks: "train", "infer".
+    tasks: "train", "infer" and "first", the first training step.
     """
 
     module: str
     options: Mapping[str, Any] = field(default_factory=dict)
     images: bool = False
     networks: tuple[str, ...] = ()
-    tasks: tuple[str, ...] = ("train", "infer")
+    tasks: tuple[str, ...] = ("train", "infer", "first")
 
     def takes(self, workload: Workload, task: str) -> bool:
         """Whether it has something to measure there."""
         written = not self.networks or workload.network in self.networks
         return written and task in self.tasks and (workload.is_of_images or not self.images)
 
-    def train(self, workload: Workload) -> Side:
-        """Its training step."""
-        return self._make("train", workload)
-
-    def infer(self, workload: Workload, batch: int) -> Side:
-        """Its forward pass."""
-        return self._make("infer", workload, batch)
-
-    def _make(self, task: str, *given: Any) -> Side:
+    def make(self, task: str, *given: Any) -> Side:
+        """Its training step of a workload, or its forward pass at a batch size."""
         module = importlib.import_module(f"peers.{self.module}")
         side: Side = getattr(module, task)(*given, **self.options)
         return side
 
 
-def _torch(library: str, **options: Any) -> Peer:
-    images = options.get("channels_last", False)
-    tasks = ("train",) if "fused" in options else ("train", "infer")
-    options.update(library=library, threads=THREADS)
-    return Peer("in_torch", options, images=images, tasks=tasks)
+def _torch(library: str, variant: str = "", **options: Any) -> Peer:
+    """PyTorch or Ganglion; ``variant`` names options that cannot change a first step much."""
+    tasks = {"": ("train", "infer", "first"), "channels_last": ("train", "infer")}
+    options |= {"library": library, "threads": THREADS} | dict.fromkeys(variant.split(), True)
+    return Peer("in_torch", options, "channels_last" in variant, (), tasks.get(variant, ("train",)))
 
 
 OURS = "ganglion"
@@ -59,14 +52,14 @@ PEERS = {
     OURS: _torch("ganglion", compiled=True),
     f"{OURS} eager": _torch("ganglion"),
     "torch": _torch("torch"),
-    "torch channels_last": _torch("torch", channels_last=True),
-    "torch fused": _torch("torch", fused=True),
-    "torch channels_last fused": _torch("torch", channels_last=True, fused=True),
+    "torch channels_last": _torch("torch", "channels_last"),
+    "torch fused": _torch("torch", "fused"),
+    "torch channels_last fused": _torch("torch", "channels_last fused"),
     "torch.compile": _torch("torch", compiled=True),
-    "torch.compile channels_last": _torch("torch", compiled=True, channels_last=True),
+    "torch.compile channels_last": _torch("torch", "channels_last", compiled=True),
     "jax": Peer("in_jax"),
     "tinygrad": Peer("in_tinygrad", networks=("mlp", "cnn")),
-    "sklearn": Peer("in_sklearn", networks=("mlp",), tasks=("train",)),
+    "sklearn": Peer("in_sklearn", networks=("mlp",), tasks=("train", "first")),
 }
 
 FAMILIES = tuple(dict.fromkeys(name.partition(" ")[0] for name in PEERS))

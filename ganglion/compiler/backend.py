@@ -1,7 +1,8 @@
 """What runs a traced program: native code, or the graph interpreter.
 
 ``build`` is the one door. ``GANGLION_COMPILER=interpret`` chooses the interpreter, which needs
-NumPy alone and has the bits of eager execution.
+NumPy alone and has the bits of eager execution; ``GANGLION_DEBUG_MEMORY=1`` native code in watched
+memory.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ def build(program: Program) -> Executable:
     """Make a program executable."""
     if flags.compiler == "interpret":
         return Interpreted(program)
-    native: Any = importlib.import_module("ganglion.compiler.native")  # it needs llvmlite
+    name = "debug" if flags.debug_memory else "native"
+    native: Any = importlib.import_module(f"ganglion.compiler.{name}")  # it needs llvmlite
     return native.build(program)  # type: ignore[no-any-return]
 
 

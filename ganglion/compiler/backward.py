@@ -29,7 +29,7 @@ from ganglion.tensor import Tensor, wrap
 if TYPE_CHECKING:
     from ganglion.compiler.results import Results
 
-Run = Callable[[Sequence[Array]], Sequence[Array]]
+Run = Callable[[Sequence[Array], Sequence[Array]], Sequence[Array]]  # of arguments and states
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -176,7 +176,7 @@ class Backward:
         pairs = zip(grads, self.metas, strict=True)
         arrays = [_array(g, meta) for g, meta in pairs]
         assert saved.node.saved is not None
-        found = self._run([*arrays, *map(contiguous, saved.node.saved)])
+        found = self._run([*arrays, *map(contiguous, saved.node.saved)], ())
         return [wrap(found[i]) for i in self.program.result]
 
 

@@ -42,6 +42,12 @@ def objects(texts: Sequence[str], target: Target) -> list[bytes]:
     return [image for image in found if image is not None]
 
 
+def stored(texts: Sequence[str], target: Target) -> int:
+    """How many of these modules are on disk."""
+    folder = _folder()
+    return sum((folder / _name(text, target)).exists() for text in texts) if folder else 0
+
+
 def recall(text: str, target: Target) -> bytes | None:
     """What was kept under this text for this target, if anything."""
     folder = _folder()

@@ -150,20 +150,25 @@ class Compiled:
         if thread.listener is not Mode.listener or self.eager:  # inside a trace: part of it
             return self.function(*args, **kwargs)
         with self._lock:
+            known = self.specialisations
+            if not kwargs and known and known[0].structure == len(args) and known[0].fits(args):
+                return known[0](args)  # the usual case, with nothing to unpack
             leaves, structure = flatten(args, kwargs)
-            for found in self.specialisations:
-                if found.structure == structure and found.fits(leaves):
-                    if found is not self.specialisations[0]:
-                        self.specialisations.remove(found)
-                        self.specialisations.insert(0, found)
-                    return found(leaves)
-            made = self._new(args, kwargs, leaves, structure)
-            if made is not None:
-                return made(leaves)
-            result = self.function(*args, **kwargs)
-            if self._failed is not None:  # and the function itself is not to blame
-                self._give_up(self._failed)
-            return result
+            found = self._found(leaves, structure) or self._new(args, kwargs, leaves, structure)
+            if found is not None:
+                return found(leaves)
+        result = self.function(*args, **kwargs)
+        if self._failed is not None:  # and the function itself is not to blame
+            self._give_up(self._failed)
+        return result
+
+    def _found(self, leaves: Leaves, structure: Structure) -> Specialisation | None:
+        """The trace that a call fits; it moves to the front."""
+        for i, found in enumerate(self.specialisations):
+            if found.structure == structure and found.fits(leaves):
+                self.specialisations.insert(0, self.specialisations.pop(i))
+                return found
+        return None
 
     # --- new traces ---------------------------------------------------------------------------
 

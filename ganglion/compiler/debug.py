@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -37,6 +38,7 @@ Array = np.ndarray[Any, Any]
 
 GUARD: Final = 4096  # bytes between buffers
 POISONS: Final = (0xFF, 0xA5)
+UNWRITTEN: Final = (0xFB, 0xA7)  # instead, in what a kernel is about to write
 PIECES: Final = 16  # into which the tasks of a kernel are cut
 
 
@@ -151,7 +153,7 @@ class World:
     def tasks(self, count: int) -> list[tuple[int, int]]:
         """The ranges of tasks, in the order in which they run here."""
         cuts = sorted({count * k // self.pieces for k in range(self.pieces + 1)})
-        return list(zip(cuts, cuts[1:], strict=False))[::-1]
+        return list(pairwise(cuts))[::-1]
 
 
 class Regions:
@@ -187,11 +189,12 @@ class Regions:
 
     def guards(self) -> Iterator[Region]:
         """What lies between regions."""
-        last = 0
-        for region in self.all:
-            yield Region(f"memory before {region.name}", last, region.start - last)
-            last = region.start + region.nbytes
-        yield Region("memory past the end of everything", last, self.end - last)
+        last = Region("", 0, 0)
+        for region in [*self.all, Region("", self.end, 0)]:
+            start = last.start + last.nbytes
+            near = " and ".join(r.name for r in (last, region) if r.name)
+            yield Region(f"memory next to {near}", start, region.start - start)
+            last = region
 
 
 def _size(buffer: Buffer) -> int:
@@ -261,15 +264,31 @@ class Guarded:
         """One kernel in both worlds, and what it must have left alone."""
         written = [self.regions.of[b] for b in dict.fromkeys(launch.writes)]
         before = [[world.image[r.bytes].copy() for r in written] for world in self.worlds]
+        for region in written:
+            self._mark(region, POISONS, UNWRITTEN)
         for world in self.worlds:
             self._run(launch, world, world.tasks(launch.tasks))
             for region in written:
                 world.image[region.bytes] = world.memory[region.bytes]
             world.ruin(self.regions.scratch.bytes)
             self._untouched(number, launch, world)
+        wrong = [region for region in written if self._differ(region)]
+        if wrong:
+            raise self._error(number, launch, self._why(launch, written, before, wrong[0]))
         for region in written:
-            if self._differ(region):
-                raise self._error(number, launch, self._why(launch, written, before, region))
+            self._mark(region, UNWRITTEN, POISONS)
+
+    def _mark(self, region: Region, old: tuple[int, int], new: tuple[int, int]) -> None:
+        """Exchange the poison of a region, where it holds nothing yet."""
+        where = self._holds(region.bytes, old)
+        for world, poison in zip(self.worlds, new, strict=True):
+            world.memory[region.bytes][where] = world.image[region.bytes][where] = poison
+
+    def _holds(self, bytes: slice, poisons: tuple[int, int]) -> Array:
+        """Which bytes are poison in both worlds."""
+        a, b = (world.memory[bytes] for world in self.worlds)
+        found: Array = (a == poisons[0]) & (b == poisons[1])
+        return found
 
     def _run(self, launch: Launch, world: World, tasks: Iterable[tuple[int, int]]) -> None:
         if launch.kernel is None:
@@ -277,7 +296,8 @@ class Guarded:
             return
         kernel, regions = launch.kernel, self.regions
         named = {*kernel.reads, *kernel.writes}
-        used = [regions.of[b] if k in named else regions.decoy for k, b in enumerate(launch.buffers)]
+        places = [regions.of[b] for b in launch.buffers]
+        used = [place if k in named else regions.decoy for k, place in enumerate(places)]
         function = self.library.address(self.names[kernel.key])
         caller = self.library.address(f"call{len(used)}")
         for low, high in tasks:
@@ -308,13 +328,12 @@ class Guarded:
         raise self._error(number, launch, f"writes {where}{self._named(region)}")
 
     def _differ(self, region: Region) -> bool:
-        """Whether the worlds disagree about more than poison."""
+        """Whether the worlds disagree about what was written."""
         a, b = (world.memory[region.bytes] for world in self.worlds)
-        return bool(np.any((a != b) & ((a != POISONS[0]) | (b != POISONS[1]))))
+        return bool(np.any((a != b) & ~self._holds(region.bytes, UNWRITTEN)))
 
     def _whole(self, region: Region) -> None:
-        a, b = (world.memory[region.bytes] for world in self.worlds)
-        if np.any(a != b):
+        if self._holds(region.bytes, POISONS).any():
             raise GraphError(f"a compiled step leaves {region.name} partly unwritten")
 
     def _why(
@@ -322,32 +341,26 @@ class Guarded:
     ) -> str:
         """Why a kernel's result differs: repeat it with one thing changed at a time."""
         first, second = self.worlds
-        result = first.memory[wrong.bytes].copy()
-        poison = self._poison(written, before)
-
-        def changes(bytes: slice, pieces: World) -> bool:
-            first.memory[:] = first.image
-            for region, old in zip(written, before[0], strict=True):
-                first.memory[region.bytes] = old
-            first.memory[bytes][poison[bytes]] = second.poison
-            self._run(launch, first, pieces.tasks(launch.tasks))
-            return not np.array_equal(first.memory[wrong.bytes], result)
-
-        if changes(slice(0, 0), second):
-            return f"computes {wrong.name} otherwise when its tasks run in another order"
-        for region in (*self.regions.all, *self.regions.guards()):
-            if region is not self.regions.scratch and changes(region.bytes, first):
-                return f"reads {self._named(region)}, where nothing was written{self._dead(region, launch)}"
-        return f"computes {wrong.name} from scratch memory that it has not written"
-
-    def _poison(self, written: list[Region], before: list[list[Array]]) -> Array:
-        """Which bytes held nothing when the kernel began."""
         for world, old in zip(self.worlds, before, strict=True):
             for region, content in zip(written, old, strict=True):
-                world.memory[region.bytes] = content
-        a, b = self.worlds
-        found: Array = (a.memory == a.poison) & (b.memory == b.poison)
-        return found
+                world.image[region.bytes] = world.memory[region.bytes] = content
+        nothing, empty = self._holds(slice(None), POISONS), slice(0, 0)
+
+        def result(bytes: slice, pieces: World) -> Array:
+            first.memory[:] = first.image
+            first.memory[bytes][nothing[bytes]] = second.poison
+            self._run(launch, first, pieces.tasks(launch.tasks))
+            return first.memory[wrong.bytes].copy()
+
+        usual = result(empty, first)
+        if not np.array_equal(result(empty, second), usual):
+            return f"computes {wrong.name} otherwise when its tasks run in another order"
+        for region in (*self.regions.all, *self.regions.guards()):
+            if region is self.regions.scratch or np.array_equal(result(region.bytes, first), usual):
+                continue
+            dead = self._dead(region, launch)
+            return f"reads {self._named(region)}, where nothing was written{dead}"
+        return f"computes {wrong.name} from scratch memory that it has not written"
 
     def _named(self, region: Region) -> str:
         if region.buffer is None or region.buffer.kind != "arena":

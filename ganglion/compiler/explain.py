@@ -1,7 +1,8 @@
 """What a compiled step is, as text: its graph, kernels, memory, barriers, and what they cost.
 
-    0    4  loop exp          tasks    1       0.0 KFLOP       4.1 KB        0.1 us  call   train.py:7
-            exp, mul, sum:  t3, input0 -> t4
+    phase   #  kernel                   tasks      KFLOP         KB  predicted us
+        0   4  loop exp                     1        2.1        4.1      0.1 call  train.py:7
+                exp, mul, sum:  t3 input0 -> t4
 
 ``Explanation`` holds the facts that the text and the page of ``view`` show.
 """

@@ -17,7 +17,7 @@ import numpy as np
 import ganglion.dtypes as dt
 from ganglion.compiler.cache import keep, recall
 from ganglion.compiler.target import Target
-from ganglion.config import VERSION
+from ganglion.config import VERSION, flags
 from ganglion.graph import Graph
 
 Array = np.ndarray[Any, Any]
@@ -56,7 +56,7 @@ def remember(graph: Graph, target: Target, image: Image) -> None:
 
 
 def _key(graph: Graph) -> str:
-    return f"{VERSION} {_sources()}\n{graph.text()}"
+    return f"{VERSION} {_sources()} {flags.conv}\n{graph.text()}"
 
 
 @cache

@@ -197,7 +197,9 @@ _numbers = itertools.count()
 
 @cache
 def _engine() -> Any:
-    return llvm.create_lljit_compiler(_machine(host()), suppress_errors=True)
+    # LLVM's older linker maps sections one by one, wherever there is room, and aborts the process
+    # when they lie too far apart, as happens beside other libraries; JITLink maps them together.
+    return llvm.create_lljit_compiler(_machine(host()), use_jit_link=True, suppress_errors=True)
 
 
 class _Section(NamedTuple):

@@ -407,15 +407,19 @@ def hoist(
     emitter: Emitter, e: Scalar, free: Mapping[Scalar, frozenset[Scalar]], available: set[Scalar]
 ) -> None:
     """Compute the parts of an expression that depend on the ``available`` indexes alone."""
-    if e in emitter.known or e.op in ("const", "index"):
-        return
-    if free[e] <= available:
-        emitter.value(e)
-        return
-    always = (e.args[0], e.args[2]) if e.op in ("rarely", "guarded") else e.args
-    for a in always:
-        if isinstance(a, Scalar) and not (e.op == "load" and a.dtype is sc.INDEX):
-            hoist(emitter, a, free, available)
+    seen: set[Scalar] = set()
+    waiting = [e]
+    while waiting:
+        x = waiting.pop()
+        if x in seen or x in emitter.known or x.op in ("const", "index"):
+            continue
+        seen.add(x)
+        if free[x] <= available:
+            emitter.value(x)
+            continue
+        always = (x.args[0], x.args[2]) if x.op in ("rarely", "guarded") else x.args
+        inside = [a for a in reversed(always) if isinstance(a, Scalar)]
+        waiting += [a for a in inside if not (x.op == "load" and a.dtype is sc.INDEX)]
 
 
 # --- ways to combine ------------------------------------------------------------------------------

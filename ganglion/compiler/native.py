@@ -13,25 +13,31 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Hashable, Sequence
 from functools import cached_property
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from ganglion.blas import get_num_threads
 from ganglion.compiler import pool
 from ganglion.compiler.cache import objects
+from ganglion.compiler.explain import explain
 from ganglion.compiler.image import Image, remember, remembered
 from ganglion.compiler.llvm import load
 from ganglion.compiler.memory import allocate
 from ganglion.compiler.plan import plan
 from ganglion.compiler.program import Program
+from ganglion.compiler.report import Report
 from ganglion.compiler.schedule import ALIGN, Buffer, Launch, Schedule
 from ganglion.compiler.simplify import expand
 from ganglion.compiler.target import Target, host
 from ganglion.compiler.text import Code, Index, Module, Reg
+from ganglion.compiler.view import page
 from ganglion.eager import run_kernel
 from ganglion.graph import Graph
 from ganglion.ops.record import OPS
+
+if TYPE_CHECKING:
+    from ganglion.compiler.profile import Profile
 
 Array = np.ndarray[Any, Any]
 
@@ -48,22 +54,36 @@ LINES_APART: Final = ((8000, 4), (2000, 2), (0, 1))  # of text, and modules to c
 
 def build(program: Program) -> Step:
     """Compile a traced program, or read back what was compiled before."""
-    target = host()
-    image = remembered(program.graph, target)
+    report, target = Report(), host()
+    report.graph("traced graph", program.graph)
+    image = remembered(program.graph, target) if report.level < 2 else None
     if image is not None:
+        report.recalled(program.graph)
         return Step(program.graph, image)
-    schedule = plan(expand(program.graph))
-    image = compiled(schedule, target)
+    graph = expand(program.graph)
+    report.stage("expand")
+    report.graph("expanded graph", graph)
+    schedule = plan(graph)
+    report.stage("plan")
+    image = compiled(schedule, target, report=report)
+    report.schedule(schedule)
     if not any(launch.host for launch in schedule.launches):
         remember(program.graph, target, image)
     return Step(program.graph, image, schedule)
 
 
-def compiled(schedule: Schedule, target: Target, stamps: bool = False) -> Image:
+def compiled(
+    schedule: Schedule, target: Target, stamps: bool = False, report: Report | None = None
+) -> Image:
     """The machine code of a schedule."""
+    report = report or Report()
     source = Source(schedule, target, stamps)
+    texts = source.texts()
+    report.texts(texts, target)
+    code = objects(texts, target)
+    report.stage("compile")
     return Image(
-        tuple(objects(source.texts(), target)),
+        tuple(code),
         tuple(schedule.constants),
         source.places,
         source.size,
@@ -267,12 +287,21 @@ class Step:
         self.slots = image.used["state"]
         self.results = [(v.shape, v.dtype.numpy) for v in graph.outputs]
         self.states: Sequence[Array] | None = None
+        self.profile: Profile | None = None
         self.threads = 0
 
     @cached_property
     def schedule(self) -> Schedule:
         """The plan; made again for a step that was read back."""
         return plan(expand(self.graph))
+
+    def explain(self) -> str:
+        """What the step does, on what memory, and what that should cost."""
+        return explain(self.schedule)
+
+    def html(self) -> str:
+        """The same as a page, with the last profile if one was taken."""
+        return page(self.schedule, self.profile)
 
     def __call__(self, arguments: Sequence[Array], states: Sequence[Array]) -> list[Array]:
         """Fresh outputs; states are overwritten in place."""

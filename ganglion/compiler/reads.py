@@ -167,7 +167,9 @@ class Reads:
             self._follow(frame, chain)
         if found.method:
             thing = frame.f_locals.get("self")
-            self._objects.setdefault(id(thing), _reference(thing))
+            known = self._objects.get(id(thing))
+            if known is None or known() is None:
+                self._objects[id(thing)] = _reference(thing)
         for store in found.stores:
             self._expect(frame, store)
 

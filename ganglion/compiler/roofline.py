@@ -9,6 +9,7 @@ real step is slower; how much slower is what a profile shows.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ CALL: Final = 50e-9  # seconds to enter a kernel
 BARRIER: Final = 300e-9  # seconds for all threads to meet
 HOST: Final = 5e-6  # seconds to leave native code, call NumPy and come back
 REPEATS: Final = 8  # of a measurement; the best counts
+PASSED: Final = 32 << 20  # bytes that a thread goes through at least
 MOST: Final = 64 << 20  # bytes that the measurement of memory takes at most
 ROW: Final = 4  # vectors that the loop over memory takes at a time
 
@@ -41,25 +43,21 @@ ROW: Final = 4  # vectors that the loop over memory takes at a time
 class Peaks:
     """The rates of one thread while all of them work.
 
-    ``flops``: float32 FLOP/s. ``near``, ``far``: bytes/s, read or written, of data in the
-    thread's own caches, which hold ``cache`` bytes, and of data in memory.
+    ``flops``: float32 FLOP/s. ``flows``: bytes/s, read or written, of data that lies in the
+    threads' own caches, in their shared one, in memory; each with the bytes that fit there.
     """
 
     flops: float
-    near: float
-    far: float
-    cache: int
+    flows: tuple[tuple[float, float], ...]
     threads: int
 
     def flow(self, nbytes: int) -> float:
-        """Bytes/s for a kernel that works on so many bytes: what fits in the caches is there."""
-        return self.near if nbytes <= self.cache * self.threads else self.far
+        """Bytes/s for a kernel that works on so many bytes, which lie as near as they fit."""
+        return next(rate for size, rate in self.flows if nbytes <= size)
 
     def __str__(self) -> str:
-        return (
-            f"{self.flops / 1e9:.0f} GFLOP/s, {self.near / 1e9:.0f} GB/s in caches, "
-            f"{self.far / 1e9:.0f} GB/s in memory a thread"
-        )
+        flows = "/".join(f"{rate / 1e9:.0f}" for _, rate in self.flows)
+        return f"{self.flops / 1e9:.0f} GFLOP/s, {flows} GB/s (own caches/shared/memory) a thread"
 
 
 # --- measuring ------------------------------------------------------------------------------------
@@ -72,11 +70,11 @@ def peaks() -> Peaks:
 
 @cache
 def _measured(target: Target, threads: int) -> Peaks:
-    caches = target.caches
-    loops = _Loops(target)
-    near = loops.flow(caches.l2 // 2, 1)
-    far = loops.flow(min(MOST, 2 * caches.l3) // threads, threads) / threads
-    return Peaks(loops.flops(), near, min(near, far), caches.l2, threads)
+    caches, loops = target.caches, _Loops(target)
+    sizes = (caches.l2 * threads, caches.l3, math.inf)
+    blocks = (caches.l3 // 4 // threads, min(MOST, 2 * caches.l3) // threads)
+    flows = [loops.flow(caches.l2 // 2, 1), *(loops.flow(n, threads) / threads for n in blocks)]
+    return Peaks(loops.flops(), tuple(zip(sizes, flows, strict=True)), threads)
 
 
 class _Loops:
@@ -101,7 +99,7 @@ class _Loops:
         """Bytes/s of all threads together, each with its own bytes."""
         vectors = nbytes // (ROW * LANES * 4)
         data = allocate(vectors * ROW * LANES * 4 * threads)
-        turns = max(1, (4 << 20) // nbytes)
+        turns = max(1, PASSED // nbytes)
         seconds = self._best("flow", [data.ctypes.data, turns, vectors], threads)
         return 2 * turns * data.size / seconds
 

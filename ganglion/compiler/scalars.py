@@ -15,9 +15,10 @@ from ganglion.compiler.kernel import Layout
 from ganglion.compiler.text import Code, Index, Reg, const, consts, first_lanes, is_float, vector
 from ganglion.ops.scalar import INDEX, Affine, Scalar, affine
 
-# Types in registers; a bool is one bit there.
+# Types in registers. A bool is one bit there; floats of two bytes are their bits, as nothing is
+# computed in them and LLVM would call a library for some vectors of theirs.
 REGISTER = {
-    dt.float32: "float", dt.float64: "double", dt.float16: "half", dt.bfloat16: "bfloat",
+    dt.float32: "float", dt.float64: "double", dt.float16: "i16", dt.bfloat16: "i16",
     dt.bool_: "i1", dt.int8: "i8", dt.uint8: "i8", dt.int16: "i16", dt.int32: "i32",
     dt.int64: "i64",
 }  # fmt: skip
@@ -288,18 +289,24 @@ def _comparison(how: str) -> _Instruction:
     floating = {"eq": "oeq", "ne": "une"}.get(how, f"o{how}")
 
     def write(code: Code, e: Scalar, x: Reg, y: Reg) -> Reg:
+        dtype = e.args[0].dtype
+        if dtype in dt.HALVES:
+            x, y = _widened(code, x, dtype), _widened(code, y, dtype)
         if is_float(x.type):
             return code.compare(floating, x, y)
         if how in ("eq", "ne"):
             return code.compare(how, x, y)
-        signed = e.args[0].dtype.is_signed
-        return code.compare(f"{'s' if signed else 'u'}{how}", x, y)
+        return code.compare(f"{'s' if dtype.is_signed else 'u'}{how}", x, y)
 
     return write
 
 
 def _intrinsic(name: str) -> _Instruction:
     return lambda code, e, *args: code.call(name, *args)
+
+
+def _rounded(how: str) -> _Instruction:
+    return lambda code, e, x: rounded(code, how, x)
 
 
 def _negative(code: Code, e: Scalar, x: Reg) -> Reg:
@@ -324,45 +331,43 @@ def _bits(code: Code, e: Scalar, x: Reg) -> Reg:
 
 def _cast(code: Code, e: Scalar, x: Reg) -> Reg:
     source, target = e.args[0].dtype, e.dtype
+    if source in dt.HALVES:
+        x, source = _widened(code, x, source), dt.float32
     if target is dt.bool_:
-        zero = const(0, x.type) if x.element not in ("half", "bfloat") else None
-        if zero is None:
-            return _cast(
-                code, Scalar("cast", (Scalar("", (), dt.float32),), target), _widened(code, x)
-            )
-        return code.compare("une" if is_float(x.type) else "ne", x, zero)
+        return code.compare("une" if is_float(x.type) else "ne", x, const(0, x.type))
+    if target in dt.HALVES:
+        how = "sitofp" if source.is_signed else "uitofp"
+        return _narrowed(code, x if is_float(x.type) else code.convert(how, x, "float"), target)
     if source.is_floating_point:
         if target.is_floating_point:
             return _float_to_float(code, x, REGISTER[target])
-        return _float_to_integer(code, _widened(code, x), REGISTER[target])
+        return _float_to_integer(code, x, REGISTER[target])
     if target.is_floating_point:
-        how = "sitofp" if source.is_signed else "uitofp"
-        wide = REGISTER[target] if target not in dt.HALVES else "float"
-        return _float_to_float(code, code.convert(how, x, wide), REGISTER[target])
+        return code.convert("sitofp" if source.is_signed else "uitofp", x, REGISTER[target])
     if target.itemsize < source.itemsize:
         return code.convert("trunc", x, REGISTER[target])
     return code.convert("sext" if source.is_signed else "zext", x, REGISTER[target])
 
 
-def _widened(code: Code, x: Reg) -> Reg:
-    return _float_to_float(code, x, "float") if x.element in ("half", "bfloat") else x
-
-
 def _float_to_float(code: Code, x: Reg, element: str) -> Reg:
-    order = {"half": 0, "bfloat": 0, "float": 1, "double": 2}
-    if x.element == element:
-        return x
-    if x.element == "bfloat":
-        wide = code.convert("zext", code.convert("bitcast", x, "i16"), "i32")
-        shifted = code.op("shl", wide, const(16, wide.type))
-        return _float_to_float(code, code.convert("bitcast", shifted, "float"), element)
-    if element == "bfloat":
+    return code.convert("fpext" if element == "double" else "fptrunc", x, element)
+
+
+def _widened(code: Code, x: Reg, dtype: dt.dtype) -> Reg:
+    """The bits of a float of two bytes as a float32."""
+    if dtype is dt.float16:
+        return half_to_float(code, x)
+    wide = code.convert("zext", x, "i32")
+    return code.convert("bitcast", code.op("shl", wide, const(16, wide.type)), "float")
+
+
+def _narrowed(code: Code, x: Reg, dtype: dt.dtype) -> Reg:
+    """A float rounded to one of two bytes: its bits."""
+    if dtype is dt.bfloat16:
         return _rounded_to_bfloat(code, _float_to_float(code, x, "float"))
-    if x.element == "double" and element == "half":  # which processors do not do in one step
+    if x.element == "double":  # which processors do not do in one step
         x = _rounded_to_odd(code, x)
-    if order[element] < order[x.element]:
-        return code.convert("fptrunc", x, element)
-    return code.convert("fpext", x, element)
+    return float_to_half(code, x)
 
 
 def _rounded_to_odd(code: Code, x: Reg) -> Reg:
@@ -386,8 +391,7 @@ def _rounded_to_bfloat(code: Code, x: Reg) -> Reg:
     rounded = code.op("add", code.op("add", raw, const(0x7FFF, raw.type)), odd)
     quiet = code.op("or", raw, const(0x400000, raw.type))
     picked = code.select(code.compare("uno", x, x), quiet, rounded)
-    half = code.convert("trunc", code.op("lshr", picked, const(16, raw.type)), "i16")
-    return code.convert("bitcast", half, "bfloat")
+    return code.convert("trunc", code.op("lshr", picked, const(16, raw.type)), "i16")
 
 
 def _float_to_integer(code: Code, x: Reg, element: str) -> Reg:
@@ -411,6 +415,6 @@ _INSTRUCTIONS: dict[str, _Instruction] = {
     **{how: _comparison(how) for how in ("lt", "le", "gt", "ge", "eq", "ne")},
     "neg": _negative, "abs": _absolute, "select": _select, "cast": _cast, "bits": _bits,
     "fma": lambda code, e, x, y, z: code.fma(x, y, z),
-    "sqrt": _intrinsic("sqrt"), "floor": _intrinsic("floor"), "ceil": _intrinsic("ceil"),
-    "trunc": _intrinsic("trunc"), "rint": _intrinsic("rint"), "copysign": _intrinsic("copysign"),
+    "sqrt": _intrinsic("sqrt"), "copysign": _intrinsic("copysign"),
+    **{how: _rounded(how) for how in ("floor", "ceil", "trunc", "rint")},
 }  # fmt: skip

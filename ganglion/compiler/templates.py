@@ -19,6 +19,7 @@ from ganglion.compiler.kernels.attention_grad import attention_grad
 from ganglion.compiler.kernels.gemm import product
 from ganglion.compiler.kernels.sweep import base_of, sweep, swept
 from ganglion.compiler.target import host
+from ganglion.config import flags
 from ganglion.graph import Node, Value
 from ganglion.ops.adaptive import ADAPTIVE_AVG_POOL, ADAPTIVE_AVG_POOL_GRAD
 from ganglion.ops.attention import ATTENTION, ATTENTION_GRAD
@@ -110,19 +111,24 @@ def _single(node: Node) -> bool:
     return _floating(node) and (len(node.inputs) < 3 or node.inputs[2] is None)
 
 
+def _exact() -> bool:
+    """Whether Winograd's algorithm is forbidden: its errors are some ten times larger."""
+    return flags.conv == "direct"
+
+
 def _conv_forward(node: Node, operands: Sequence[Layout], epilogue: Epilogue) -> Plan:
     x, w = operands
-    return conv.conv_forward(x, w, epilogue, target=host(), **node.kwargs)
+    return conv.conv_forward(x, w, epilogue, direct=_exact(), target=host(), **node.kwargs)
 
 
 def _conv_input(node: Node, operands: Sequence[Layout], epilogue: Epilogue) -> Plan:
     g, w = operands
-    return conv.conv_input(g, w, epilogue, target=host(), **node.kwargs)
+    return conv.conv_input(g, w, epilogue, direct=_exact(), target=host(), **node.kwargs)
 
 
 def _conv_weight(node: Node, operands: Sequence[Layout], epilogue: Epilogue) -> Plan:
     x, g = operands
-    return conv.conv_weight(x, g, epilogue, target=host(), **node.kwargs)
+    return conv.conv_weight(x, g, epilogue, direct=_exact(), target=host(), **node.kwargs)
 
 
 def _rows_of_weight(node: Node) -> Shape:

@@ -73,11 +73,11 @@ def _frequencies(index: Tensor, rows: int, dtype: dt.dtype) -> Tensor:
 
 
 def _looked_up(index: tuple[Scalar, ...], weight: Source, rows: Source, **params: Any) -> Scalar:
-    """An element of a row; NaN where there is no such row."""
+    """An element of a row; NaN, or 0 for integers, where there is no such row."""
     *at, column = index
     row = scalar.cast(rows(*at), dt.int64)
     there = (row >= 0) & (row < weight.shape[0])
-    return scalar.guarded(there, weight(row, column), math.nan)
+    return scalar.guarded(there, weight(row, column), math.nan if weight.dtype.is_floating_point else 0)
 
 
 # rows of the weight; the row ``padding`` takes no gradient, and with ``by_frequency`` the others'

@@ -110,7 +110,8 @@ def record_holder(is_record: Callable[[Scalar, Scalar], Scalar]) -> Callable[...
         def following(index: Index, best: Scalar, place: Scalar) -> Carried:
             found = x(*index)
             better = is_record(found, best) | ne(found, found)
-            return where(better, found, best), where(better, index[dim], place)
+            here = index[dim] if index else place
+            return where(better, found, best), where(better, here, place)
 
         return Scan(
             dim, False, lambda i: (x(*i), const(0, INDEX)), following, lambda best, place: place
@@ -123,7 +124,7 @@ cummax = record_holder(lambda x, best: x >= best)
 cummin = record_holder(lambda x, best: x <= best)
 
 
-# --- positions read from tensors --------------------------------------------------------------------
+# --- positions read from tensors ------------------------------------------------------------------
 
 
 def _position(found: Scalar, size: int, wrap: bool = False) -> Scalar:
@@ -189,8 +190,8 @@ def _at_positions(
         found: list[Scalar] = []
         for d, n in enumerate(shape):
             if d in dims:
-                number = (dims.index(d), *inside) if several else inside
-                found.append(_position(at(*number), n, wrap))
+                at_d = at(dims.index(d), *inside) if several else at(*inside)
+                found.append(_position(at_d, n, wrap))
             else:
                 found.append(next(rest))
         return tuple(found)
@@ -221,7 +222,7 @@ def embedding_grad(g: Source, at: Source, rows: int) -> Scatter:
     return Scatter("sum", None, g.shape, target, g)
 
 
-# --- positions known beforehand ---------------------------------------------------------------------
+# --- positions known beforehand -------------------------------------------------------------------
 
 
 def add_strided(x: Source, shape: Shape, size: Shape, stride: Shape, offset: int) -> Scatter:
@@ -240,7 +241,7 @@ def _scalars(index: Sequence[Scalar | int]) -> Index:
     return tuple(const(i, INDEX) if isinstance(i, int) else i for i in index)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _Place:
     """A source whose elements are nothing but their own indexes."""
 
@@ -251,7 +252,7 @@ class _Place:
         return Scalar("load", (self, *_scalars(index)), self.dtype)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _Seen:
     """A view of a source."""
 

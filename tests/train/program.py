@@ -153,6 +153,7 @@ def main(arguments):
     parser.add_argument("--interrupt-at", type=int, default=0)
     parser.add_argument("--checkpoint-steps", type=int, default=4)
     parser.add_argument("--slow", action="store_true", help="take 20 ms a step")
+    parser.add_argument("--eager", action="store_true", help="with moments inside steps, too")
     options = parser.parse_args(arguments)
     moments = Moments(options.kill)
     np.random.seed(0)  # noqa: NPY002 - the global state is what is tested
@@ -160,8 +161,9 @@ def main(arguments):
     moments.around(os, "replace", "rename", "renamed")
     moments.around(os, "fsync", "fsync")
     moments.around(gg.data.DataLoader, "_fetch", "batch")
-    moments.around(optim.Adam, "step", "update", "updated")
-    moments.around(network, "forward", "forward")
+    if options.eager:
+        moments.around(optim.Adam, "step", "update", "updated")
+        moments.around(network, "forward", "forward")
     moments.in_the_middle_of_writes()
     folder = RunFolder.at(options.run, {"epochs": EPOCHS})
     work = trainer(
@@ -172,6 +174,7 @@ def main(arguments):
         checkpoint_steps=options.checkpoint_steps,
         patience=3,
         restore_best=True,
+        compile=not options.eager,
     )
     result = work.fit(data(), data(20, seed=1), epochs=EPOCHS, batch_size=8, resume=options.resume)
     if result.outcome.value in {"finished", "stopped early"}:

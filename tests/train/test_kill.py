@@ -25,14 +25,15 @@ MOMENTS = [
     "write:6",  # half of a later checkpoint is written
     "renamed:6",  # it is renamed, and the folder not yet synced
     "batch:10",  # the loader makes a batch
-    "updated:9",  # the parameters are updated, and nothing else
     "step:14",  # between two checkpoints
     "step:17",  # after the epoch that will be the best
-    "forward:21",  # validation of the third epoch
     "epoch:2",  # after validation, before best and metrics.csv
     "append:1",  # half of a row is written
 ]
-
+INSIDE = [  # what is inside a step can be watched only when it is not compiled
+    "updated:9",  # the parameters are updated, and nothing else
+    "forward:21",  # validation of the third epoch
+]
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "GANGLION_NUM_THREADS": "1"}
 KILLED = -signal.SIGKILL
@@ -81,6 +82,21 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path, uninterrupted, moment):
     folder = tmp_path / "run"
     assert run([folder, "--kill", moment], [folder, "--resume"]) == [KILLED, 0]
     check_same_end(folder, uninterrupted)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted_eagerly(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("kill") / "eagerly"
+    assert run([folder, "--eager"]) == [0]
+    return folder
+
+
+@pytest.mark.parametrize("moment", INSIDE)
+def test_so_does_one_killed_inside_a_step(tmp_path, uninterrupted_eagerly, moment):
+    folder = tmp_path / "run"
+    statuses = run([folder, "--eager", "--kill", moment], [folder, "--eager", "--resume"])
+    assert statuses == [KILLED, 0]
+    check_same_end(folder, uninterrupted_eagerly)
 
 
 def test_checkpoints_do_not_change_the_numbers(tmp_path, uninterrupted):

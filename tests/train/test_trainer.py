@@ -52,7 +52,7 @@ def press_ctrl_c():
 
 
 def test_it_computes_what_a_loop_written_by_hand_computes():
-    work = fitted(epochs=3)
+    work = fitted(epochs=3, compile=False)
     network, loss = model(), nn.CrossEntropyLoss()
     optimizer = optim.Adam(network.parameters(), lr=0.05)
     schedule = SCHEDULES.CosineAnnealingLR(optimizer, T_max=6)

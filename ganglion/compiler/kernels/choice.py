@@ -184,7 +184,7 @@ def _candidates(problem: Problem, target: Target) -> Iterator[tuple[float, Choic
         p = problem.flipped if flip else problem
         result = RESULT + (SCATTER if flip and problem.columns > 1 else 0.0)
         if p.left.along == p.right.along == 1:
-            for height in range(1, min(p.rows, target.sums // 4) + 1):
+            for height in range(1, max(1, min(p.rows, target.sums // 4)) + 1):
                 cost = _dots_cost(p, height, result, target)
                 yield cost, Choice(flip, True, height, p.lanes)
         for pack_left, pack_right in _packings(p):

@@ -9,27 +9,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
 
 from ganglion.compiler.kernel import Kernel, Layout, Plan, row_major
-from ganglion.compiler.kernels.grid import Axis, Grid, Spot, cut
+from ganglion.compiler.kernels.grid import Grid, Spot
 from ganglion.compiler.kernels.pack import copy
+from ganglion.compiler.kernels.strip import (
+    RESULT,
+    Sources,
+    Strip,
+    Strips,
+    beside,
+    inside,
+    numbered,
+    power,
+)
 from ganglion.compiler.kernels.tile import natural_lanes
-from ganglion.compiler.scalars import Emitter, Place
-from ganglion.compiler.text import Code, Index, Reg, first_lanes
+from ganglion.compiler.scalars import Emitter
+from ganglion.compiler.text import Code, Index, Reg
 from ganglion.ops import scalar as sc
 from ganglion.ops.scalar import Scalar
 from ganglion.ops.sweep import Scan
-from ganglion.shapes import Shape
 
 WIDE = 8  # neighbours that fill a vector well enough
 FEW = 4  # lanes that are worth turning operands around
-SMALL = 512  # elements that are not worth turning around
-VECTORS = 4  # side by side, so that one need not wait for the other
+SMALL = 512  # elements that are not worth it
 TASK = 1 << 13  # elements of a task at least, where there are as many
-ENOUGH_TASKS, MOST_TASKS = 16, 64
-
-RESULT = -1  # the number of the result among the operands
 
 
 def scanned(scan: Scan, key: Hashable, operands: Mapping[int, Layout], result: Layout) -> Plan:
@@ -99,7 +103,8 @@ def _run(layout: Layout, dim: int) -> tuple[list[int], int]:
     """The dimensions, outermost first, that make one run of neighbours, and its length."""
     others = [d for d, n in enumerate(layout.shape) if d != dim and n > 1]
     others.sort(key=lambda d: layout.strides[d])
-    found, size = [], 1
+    found: list[int] = []
+    size = 1
     for d in others:
         if layout.strides[d] != size:
             break
@@ -123,132 +128,73 @@ def _goes_with(x: Layout, target: Layout, dim: int) -> bool:
 # --- the kernel -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Shape:
-    """How the elements of a result are gone through."""
-
-    sizes: Shape
-    dim: int
-    outer: tuple[int, ...]  # dimensions that are cut into tasks
-    run: tuple[int, ...]  # dimensions along which the lanes go, as one
-    lanes: int
-
-    @property
-    def length(self) -> int:
-        return self.sizes[self.dim] if self.sizes else 1
-
-    @property
-    def neighbours(self) -> int:
-        return math.prod(self.sizes[d] for d in self.run)
-
-    @property
-    def grid(self) -> Grid:
-        outer = math.prod(self.sizes[d] for d in self.outer)
-        vectors = outer * self.neighbours // (ENOUGH_TASKS * self.lanes)
-        step = self.lanes * min(VECTORS, max(1, vectors))
-        axes = [*(Axis(self.sizes[d]) for d in self.outer), Axis(self.neighbours, step)]
-        return Grid(cut(axes, min(MOST_TASKS, max(1, math.prod(self.sizes) // TASK))))
-
-
 def _kernel(scan: Scan, key: Hashable, operands: Mapping[int, Layout], target: Layout) -> Kernel:
-    run = _run(target, scan.dim)[0]
-    dims = [d for d, n in enumerate(target.shape) if n > 1 and d != scan.dim and d not in run]
-    lanes = min(natural_lanes(target.stored), _power(_run(target, scan.dim)[1]))
-    shape = _Shape(target.shape, scan.dim, tuple(dims), tuple(run), lanes)
+    run, length = _run(target, scan.dim)
+    outer = [d for d, n in enumerate(target.shape) if n > 1 and d != scan.dim and d not in run]
+    lanes = min(natural_lanes(target.stored), power(length))
+    strips = Strips(target.shape, tuple(outer), tuple(run), lanes)
+    grid = strips.grid(TASK)
     layouts = (*operands.values(), target)
     last = len(operands)
 
     def emit(code: Code, pointers: Sequence[Reg], _: Reg, low: Reg, high: Reg) -> None:
-        pairs = zip(pointers, layouts, strict=True)
-        writer = _Writer(code, scan, shape, dict(zip([*operands, RESULT], pairs, strict=True)))
-        shape.grid.emit(code, low, high, writer.write)
+        sources = numbered([*operands], pointers, layouts)
+        writer = _Writer(code, scan, strips, sources)
+        grid.emit(code, low, high, lambda spot: writer.write(grid, spot))
 
     return Kernel(
-        "scan", ("scan", key, shape, tuple(operands), layouts), emit, layouts,
-        tuple(range(last)), (last,), shape.grid.tasks, flops=target.numel,
+        "scan", ("scan", key, strips, grid, tuple(operands), layouts), emit, layouts,
+        tuple(range(last)), (last,), grid.tasks, flops=target.numel,
         bytes=sum(x.numel * x.dtype.itemsize for x in layouts),
     )  # fmt: skip
 
 
-def _power(count: int) -> int:
-    """The least power of two that is not less."""
-    return 1 << (count - 1).bit_length()
-
-
 class _Writer:
-    """Writes the scan of some vectors side by side."""
+    """Writes the scan of a strip."""
 
-    def __init__(
-        self, code: Code, scan: Scan, shape: _Shape, sources: dict[int, tuple[Reg, Layout]]
-    ) -> None:
-        self.code, self.scan, self.shape, self.sources = code, scan, shape, sources
-        self.step = sc.index(shape.length)
-        self.lane = sc.index(shape.neighbours)
-        self.index: list[Scalar] = [sc.const(0, sc.INDEX)] * len(shape.sizes)
-        for d in shape.outer:
-            self.index[d] = sc.index(shape.sizes[d])
-        along = sc.unflat(self.lane, tuple(shape.sizes[d] for d in shape.run))
-        for d, i in zip(shape.run, along, strict=False):
-            self.index[d] = i
+    def __init__(self, code: Code, scan: Scan, strips: Strips, sources: Sources) -> None:
+        self.code, self.scan = code, scan
+        self.strip = Strip(code, strips, sources)
+        self.length = strips.box[scan.dim] if strips.box else 1
+        self.step = sc.index(self.length)
+        self.start, self.later = self._at(sc.const(0, sc.INDEX)), self._at(self.step)
+        self.first = scan.first(self.start)
+        self.carried = [Scalar("carried", (k,), x.dtype) for k, x in enumerate(self.first)]
+        self.following = scan.following(self.later, *self.carried)
+        self.result = scan.result(*self.carried)
 
-    def at(self, step: Scalar | int) -> tuple[Scalar, ...]:
+    def _at(self, step: Scalar) -> tuple[Scalar, ...]:
         """The index of an element so many steps from the start."""
-        if not self.shape.sizes:
-            return ()
-        found = sc.const(step, sc.INDEX) if isinstance(step, int) else step
-        found = self.shape.length - 1 - found if self.scan.reverse else found
-        return (*self.index[: self.scan.dim], found, *self.index[self.scan.dim + 1 :])
+        found, dim = self.strip.index, self.scan.dim
+        step = self.length - 1 - step if self.scan.reverse else step
+        return (*found[:dim], step, *found[dim + 1 :]) if found else ()
 
-    def write(self, spot: Spot) -> None:
-        """Everything along the dimension for one tile of the others."""
-        *outer, start = spot.starts(self.code, self.shape.grid.axes)
-        places = {self.index[d]: _place(i) for d, i in zip(self.shape.outer, outer, strict=True)}
-        lanes, size = self.shape.lanes, spot.sizes[-1]
-        vectors = [
-            self._emitter(places, start, v, min(lanes, size - v)) for v in range(0, size, lanes)
-        ]
-        first = self.scan.first(self.at(0))
-        carried = [e.lanes(x) for e in vectors for x in first]
-        symbols = [Scalar("carried", (k,), x.dtype) for k, x in enumerate(first)]
-        result = self.scan.result(*symbols)
-        following = self.scan.following(self.at(self.step), *symbols)
-        for e, values in zip(vectors, _groups(carried, len(first)), strict=True):
-            self._store(e, dict(zip(symbols, values, strict=True)), result, self.at(0))
+    def write(self, grid: Grid, spot: Spot) -> None:
+        """Every step along the dimension."""
+        vectors = self.strip.vectors(grid, spot)
+        carried = [e.lanes(x) for e in vectors for x in self.first]
+        self._store(vectors, carried, self.start)
 
-        def turn(i: Index, *values: Reg) -> list[Reg]:
-            found = []
-            for e, own in zip(vectors, _groups(values, len(first)), strict=True):
-                inside = self._again(e, i, dict(zip(symbols, own, strict=True)))
-                new = [inside.lanes(x) for x in following]
-                known = dict(zip(symbols, new, strict=True))
-                self._store(self._again(e, i, {}), known, result, self.at(self.step))
-                found += new
-            return found
+        def turn(i: Index, *before: Reg) -> list[Reg]:
+            after: list[Reg] = []
+            for e, values in zip(vectors, self._shared_out(before), strict=True):
+                one = inside(e, self.step, i, values)
+                after += [one.lanes(x) for x in self.following]
+            self._store([inside(e, self.step, i, {}) for e in vectors], after, self.later)
+            return after
 
-        self.code.loop(1, self.shape.length, 1, carried, turn)
+        self.code.loop(1, self.length, 1, carried, turn)
 
-    def _emitter(self, places: dict[Scalar, Place], start: Index, v: int, count: int) -> Emitter:
-        lanes = self.shape.lanes
-        at: Place = (0, start + v) if isinstance(start, int) else (start, v)
-        mask = first_lanes(count, lanes) if count < lanes else None
-        places = {**places, self.lane: at}
-        return Emitter(self.code, self.sources, places, self.lane, lanes, mask)
-
-    def _again(self, e: Emitter, i: Index, known: dict[Scalar, Reg]) -> Emitter:
-        """The same place some steps later."""
-        places = {**e.places, self.step: _place(i)}
-        return Emitter(self.code, self.sources, places, self.lane, e.width, e.mask, known)
+    def _shared_out(self, values: Sequence[Reg]) -> list[dict[Scalar, Reg]]:
+        """What each vector carries."""
+        count = len(self.carried)
+        parts = (values[k : k + count] for k in range(0, len(values), count))
+        return [dict(zip(self.carried, part, strict=True)) for part in parts]
 
     def _store(
-        self, e: Emitter, known: dict[Scalar, Reg], result: Scalar, index: tuple[Scalar, ...]
+        self, vectors: Sequence[Emitter], carried: Sequence[Reg], index: tuple[Scalar, ...]
     ) -> None:
-        e.known |= known
-        e.store(RESULT, index, e.lanes(result))
-
-
-def _place(i: Index) -> Place:
-    return (0, i) if isinstance(i, int) else (i, 0)
-
-
-def _groups(values: Sequence[Reg], size: int) -> list[Sequence[Reg]]:
-    return [values[k : k + size] for k in range(0, len(values), size)]
+        for e, values in zip(vectors, self._shared_out(carried), strict=True):
+            one = beside(e)
+            one.known |= values
+            one.store(RESULT, index, one.lanes(self.result))

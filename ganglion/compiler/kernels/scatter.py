@@ -14,54 +14,68 @@ import functools
 import math
 import operator
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
 
 import ganglion.dtypes as dt
 from ganglion.compiler.kernel import Kernel, Layout, Plan, store_lanes
 from ganglion.compiler.kernels.grid import Axis, Grid, Spot, cut
 from ganglion.compiler.kernels.pack import copy
+from ganglion.compiler.kernels.strip import (
+    MOST_TASKS,
+    RESULT,
+    Sources,
+    Strip,
+    Strips,
+    beside,
+    inside,
+    numbered,
+    power,
+)
 from ganglion.compiler.kernels.tile import natural_lanes
-from ganglion.compiler.scalars import Emitter, Place
-from ganglion.compiler.text import Code, Index, Reg, const, first_lanes, vector
+from ganglion.compiler.scalars import Emitter
+from ganglion.compiler.text import Code, Index, Reg, const, vector
 from ganglion.ops import scalar as sc
 from ganglion.ops.scalar import Affine, Scalar, affine
 from ganglion.ops.sweep import Scatter
 from ganglion.shapes import Shape
 
-VECTORS = 4  # side by side, for one position read
+BASE = 0  # the number of the base among a node's operands
 TASK = 1 << 13  # elements of a task at least, where there are as many
-ENOUGH_TASKS, MOST_TASKS = 16, 64
 CLEARED = 4  # vectors stored together
-
-RESULT = -1  # the number of the result among the operands
 
 
 def scattered(
     scatter: Scatter, key: Hashable, operands: Mapping[int, Layout], result: Layout
 ) -> Plan:
     """Plan operands: those given, in order, then the result."""
-    last = len(operands)
     if not result.numel:
         return Plan((), ())
-    order = list(operands)
-    if scatter.base is None:
-        steps: list[tuple[Kernel, tuple[int, ...]]] = [(cleared(result), (last,))]
-    else:
-        place = order.index(BASE)
-        steps = [(copy(operands[BASE], result), (place, last))]
+    order = [*operands, RESULT]
+    steps = [_first(scatter, operands, result)]
     if math.prod(scatter.over):
-        moved = _as_copy(scatter, operands, result)
-        if moved is None:
-            read = {k: x for k, x in operands.items() if k != BASE or scatter.base is None}
-            kernel = _kernel(scatter, key, read, result)
-            steps.append((kernel, (*map(order.index, read), last)))
-        else:
-            k, source, target = moved
-            steps.append((copy(source, target), (order.index(k), last)))
-    return Plan((), tuple(steps))
+        steps.append(_second(scatter, key, operands, result))
+    return Plan((), tuple((kernel, tuple(map(order.index, used))) for kernel, used in steps))
 
 
-BASE = 0  # the number of the base among a node's inputs
+Step = tuple[Kernel, tuple[int, ...]]  # a kernel and the numbers of its operands
+
+
+def _first(scatter: Scatter, operands: Mapping[int, Layout], result: Layout) -> Step:
+    """What is there before all elements."""
+    if scatter.base is None:
+        return cleared(result), (RESULT,)
+    return copy(operands[BASE], result), (BASE, RESULT)
+
+
+def _second(
+    scatter: Scatter, key: Hashable, operands: Mapping[int, Layout], result: Layout
+) -> Step:
+    """The elements."""
+    moved = _as_copy(scatter, operands, result)
+    if moved is not None:
+        number, source, target = moved
+        return copy(source, target), (number, RESULT)
+    read = {k: x for k, x in operands.items() if k != BASE or scatter.base is None}
+    return _kernel(scatter, key, read, result), (*read, RESULT)
 
 
 # --- zeros ----------------------------------------------------------------------------------------
@@ -98,7 +112,7 @@ def cleared(target: Layout) -> Kernel:
     )  # fmt: skip
 
 
-# --- elements at places known beforehand ------------------------------------------------------------
+# --- places known beforehand ----------------------------------------------------------------------
 
 
 def _as_copy(
@@ -156,209 +170,159 @@ def _unchecked(target: Sequence[Scalar], shape: Shape) -> list[Scalar]:
 # --- any elements ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Loops:
-    """How the box of elements is gone through."""
-
-    over: Shape
-    tasks: tuple[int, ...]  # dimensions cut into tasks
-    inner: tuple[int, ...]  # loops inside a task, in order
-    run: tuple[int, ...]  # dimensions along which the lanes go, as one
-    lanes: int
-
-    @property
-    def neighbours(self) -> int:
-        return math.prod(self.over[d] for d in self.run)
-
-    @property
-    def grid(self) -> Grid:
-        outer = math.prod(self.over[d] for d in self.tasks)
-        vectors = outer * self.neighbours // (ENOUGH_TASKS * self.lanes)
-        step = self.lanes * min(VECTORS, max(1, vectors))
-        axes = [*(Axis(self.over[d]) for d in self.tasks), Axis(self.neighbours, step)]
-        return Grid(cut(axes, min(MOST_TASKS, max(1, math.prod(self.over) // TASK))))
-
-
-def _loops(scatter: Scatter, result: Layout) -> _Loops:
-    index = sc.indexes(scatter.over)
-    target = scatter.target(*index)
-    terms = [found.terms for place in target if (found := affine(place)) is not None]
-    alone = {i for found in terms if len(found) == 1 for i in found}
-    steps: dict[int, int] = {}
-    for d, i in enumerate(index):
-        if i in alone:
-            own = [(found or {}).get(i, 0) for found in map(_terms, target)]
-            steps[d] = sum(c * s for c, s in zip(own, result.strides, strict=True))
-    run: list[int] = []
-    size = 1
-    for d in reversed(range(len(index))):
-        if steps.get(d) == size:
-            run.insert(0, d)
-            size *= scatter.over[d]
-        elif scatter.over[d] > 1 and run:
-            break
-    tasks = [d for d in steps if d not in run]
-    inner = [d for d, i in enumerate(index) if i.op == "index" and d not in steps]
-    lanes = min(natural_lanes(result.stored), 1 << (size - 1).bit_length())
-    return _Loops(scatter.over, tuple(tasks), tuple(inner), tuple(run), lanes)
-
-
-def _terms(place: Scalar) -> Mapping[Scalar, int] | None:
-    found = affine(place)
-    return None if found is None else found.terms
-
-
 def _kernel(
     scatter: Scatter, key: Hashable, operands: Mapping[int, Layout], result: Layout
 ) -> Kernel:
-    loops = _loops(scatter, result)
+    kept = _kept(scatter, result)
+    run = _run(scatter.over, kept)
+    outer = tuple(d for d in kept if d not in run)
+    lanes = natural_lanes(result.stored)
+    strips = Strips(scatter.over, outer, run, min(lanes, power(math.prod(_sizes(scatter, run)))))
+    inner = tuple(d for d, n in enumerate(scatter.over) if n > 1 and d not in kept)
+    grid = strips.grid(TASK)
     layouts = (*operands.values(), result)
     last = len(operands)
 
     def emit(code: Code, pointers: Sequence[Reg], scratch: Reg, low: Reg, high: Reg) -> None:
-        pairs = zip(pointers, layouts, strict=True)
-        sources = dict(zip([*operands, RESULT], pairs, strict=True))
-        writer = _Writer(code, scatter, loops, sources, scratch)
-        loops.grid.emit(code, low, high, writer.write)
+        sources = numbered([*operands], pointers, layouts)
+        writer = _Writer(code, scatter, strips, inner, sources, scratch)
+        grid.emit(code, low, high, lambda spot: writer.write(grid, spot))
 
     elements = math.prod(scatter.over)
     return Kernel(
-        "scatter", ("scatter", key, loops, tuple(operands), layouts), emit, layouts,
-        tuple(range(last + 1)), (last,), loops.grid.tasks, scratch=1, flops=elements,
+        "scatter", ("scatter", key, strips, grid, tuple(operands), layouts), emit, layouts,
+        tuple(range(last + 1)), (last,), grid.tasks, scratch=1, flops=elements,
         bytes=2 * elements * result.dtype.itemsize,
     )  # fmt: skip
 
 
-class _Writer:
-    """Writes the elements of one tile of the kept dimensions.
+def _sizes(scatter: Scatter, dims: Sequence[int]) -> list[int]:
+    return [scatter.over[d] for d in dims]
 
-    ``flag`` is a byte of scratch memory: whether an element had no place.
+
+def _kept(scatter: Scatter, result: Layout) -> dict[int, int]:
+    """The dimensions that decide alone on a dimension of the result, and their steps in memory."""
+    index = sc.indexes(scatter.over)
+    places = [affine(place) for place in scatter.target(*index)]
+    terms = [{} if place is None else place.terms for place in places]
+    alone = {i for found in terms if len(found) == 1 for i in found}
+    return {
+        d: sum(found.get(i, 0) * step for found, step in zip(terms, result.strides, strict=True))
+        for d, i in enumerate(index)
+        if i in alone
+    }
+
+
+def _run(over: Shape, kept: Mapping[int, int]) -> tuple[int, ...]:
+    """The last kept dimensions, as far as they are neighbours in the result."""
+    run: list[int] = []
+    size = 1
+    for d in reversed(range(len(over))):
+        if kept.get(d) == size:
+            run.insert(0, d)
+            size *= over[d]
+        elif over[d] > 1 and run:
+            break
+    return tuple(run)
+
+
+class _Writer:
+    """Writes the elements of a strip of the kept dimensions.
+
+    ``inner``: the other dimensions. ``flag``: a byte of scratch memory, set if an element has no
+    place.
     """
 
     def __init__(
-        self, code: Code, scatter: Scatter, loops: _Loops,
-        sources: Mapping[int, tuple[Reg, Layout]], flag: Reg,
+        self, code: Code, scatter: Scatter, strips: Strips, inner: Sequence[int],
+        sources: Sources, flag: Reg,
     ) -> None:  # fmt: skip
-        self.code, self.loops, self.sources, self.flag = code, loops, sources, flag
-        self.result = sources[RESULT][1]
-        self.lane = sc.index(loops.neighbours)
-        self.index = list(sc.indexes(loops.over))
-        along = sc.unflat(self.lane, tuple(loops.over[d] for d in loops.run))
-        for d, i in zip(loops.run, along, strict=False):
-            self.index[d] = i
-        self.target = tuple(scatter.target(*self.index))
+        self.code, self.flag, self.result = code, flag, sources[RESULT][1]
+        self.strip = Strip(code, strips, sources)
+        index = self.strip.index
+        self.inner = [index[d] for d in inner]
+        self.target = tuple(scatter.target(*index))
         old = Scalar("load", (RESULT, *self.target), self.result.dtype)
-        self.new = combined(scatter.kind, old, scatter.value(*self.index))
+        self.new = combined(scatter.kind, old, scatter.value(*index))
         checks = _unchecked(self.target, self.result.shape)
         self.exists = functools.reduce(operator.and_, checks) if checks else None
+        self.loud = bool(checks) and self.result.dtype.is_floating_point
 
-    def write(self, spot: Spot) -> None:
-        """Every element of a tile, in order."""
-        *outer, start = spot.starts(self.code, self.loops.grid.axes)
-        kept = (self.index[d] for d in self.loops.tasks)
-        places = {i: _standing(x) for i, x in zip(kept, outer, strict=True)}
-        lanes, size = self.loops.lanes, spot.sizes[-1]
-        vectors = [
-            self._emitter(places, start, v, min(lanes, size - v)) for v in range(0, size, lanes)
-        ]
-        loud = self.exists is not None and self.result.dtype.is_floating_point
-        if loud:
+    def write(self, grid: Grid, spot: Spot) -> None:
+        """Every element of a strip, in order."""
+        vectors = self.strip.vectors(grid, spot)
+        if self.loud:
             self.code.store(const(0, "i8"), self.flag)
-        self._turns([self.index[d] for d in self.loops.inner], vectors, loud)
-        if loud:
+        _nested(self.code, self.inner, vectors, self._elements)
+        if self.loud:
             missing = self.code.compare("ne", self.code.load(self.flag, "i8"), const(0, "i8"))
             self.code.when(missing, lambda: self._spoil(vectors))
 
-    def _emitter(
-        self, places: Mapping[Scalar, Place], start: Index, v: int, count: int
-    ) -> Emitter:
-        lanes = self.loops.lanes
-        at: Place = (0, start + v) if isinstance(start, int) else (start, v)
-        mask = first_lanes(count, lanes) if count < lanes else None
-        return Emitter(self.code, self.sources, {**places, self.lane: at}, self.lane, lanes, mask)
-
-    def _turns(self, inner: Sequence[Scalar], vectors: Sequence[Emitter], loud: bool) -> None:
-        """The loops inside a task."""
-        if not inner:
-            self._elements(vectors, loud)
-            return
-        first, *rest = inner
-
-        def turn(i: Index) -> None:
-            self._turns(rest, [_at(e, {first: _standing(i)}) for e in vectors], loud)
-
-        self.code.loop(0, first.args[1], 1, (), turn)
-
-    def _elements(self, vectors: Sequence[Emitter], loud: bool) -> None:
+    def _elements(self, vectors: Sequence[Emitter]) -> None:
         """One element of every lane, where its place exists."""
-        code, vectors = self.code, [_at(e, {}) for e in vectors]
+        code, vectors = self.code, [beside(e) for e in vectors]
         if self.exists is None:
             self._store(vectors)
             return
-        first = vectors[0]
-        exists = first.value(self.exists)
+        exists = vectors[0].value(self.exists)
         if exists.lanes == 1:  # the same for all lanes, and so for all vectors
-            same = {x: r for x, r in first.known.items() if r.lanes == 1}
+            same = {x: r for x, r in vectors[0].known.items() if r.lanes == 1}
             for e in vectors:
                 e.known |= same
             code.when(exists, lambda: self._store(vectors))
-            self._note(exists, loud)
+            self._note(exists)
             return
         for e in vectors:
             exists = e.value(self.exists)
-            self._note(exists, loud)
+            self._note(exists)
             e.mask = exists if e.mask is None else code.op("and", exists, e.mask)
         self._store(vectors)
 
     def _store(self, vectors: Sequence[Emitter]) -> None:
         for e in vectors:
-            inside = _at(e, {})
-            inside.store(RESULT, self.target, inside.value(self.new))
+            own = beside(e)
+            own.store(RESULT, self.target, own.value(self.new))
 
-    def _note(self, exists: Reg, loud: bool) -> None:
-        """Remember that an element has no place."""
-        if loud:
-            every = self.code.pure(f"i{exists.lanes}", f"bitcast {exists} to i{exists.lanes}")
-            absent = self.code.compare("ne", every, const(-1, every.type))
+    def _note(self, exists: Reg) -> None:
+        """Remember if a lane has no place."""
+        if self.loud:
+            bits = f"i{exists.lanes}"
+            lanes = self.code.pure(bits, f"bitcast {exists} to {bits}")
+            absent = self.code.compare("ne", lanes, const(-1, bits))
             self.code.when(absent, lambda: self.code.store(const(1, "i8"), self.flag))
 
     def _spoil(self, vectors: Sequence[Emitter]) -> None:
-        """NaN in all that a tile could have written."""
-        kept = {self.lane, *(self.index[d] for d in self.loops.tasks)}
-        places = list(self.target)
-        inner: list[Scalar] = []
-        for d, place in enumerate(places):
-            if not _follows(place, kept):
-                places[d] = sc.index(self.result.shape[d])
-                inner.append(places[d])
+        """NaN in all that a strip could have written."""
+        kept = {self.strip.lane, *self.strip.outer}
+        fixed = [_follows(place, kept) for place in self.target]
+        places = [
+            place if known else sc.index(size)
+            for place, known, size in zip(self.target, fixed, self.result.shape, strict=True)
+        ]
+        others = [i for i, known in zip(places, fixed, strict=True) if not known]
         nan = sc.const(math.nan, self.result.dtype)
 
-        def nest(left: Sequence[Scalar], vectors: Sequence[Emitter]) -> None:
-            if left:
-                turn = functools.partial(_turned, left, vectors, nest)
-                self.code.loop(0, left[0].args[1], 1, (), turn)
-                return
+        def store(vectors: Sequence[Emitter]) -> None:
             for e in vectors:
                 e.store(RESULT, places, e.lanes(nan))
 
-        nest(inner, vectors)
+        _nested(self.code, others, vectors, store)
 
 
-def _turned(
-    left: Sequence[Scalar], vectors: Sequence[Emitter], nest: Callable[..., None], i: Index
-) -> None:
-    nest(left[1:], [_at(e, {left[0]: _standing(i)}) for e in vectors])
+def _nested(
+    code: Code, loops: Sequence[Scalar], vectors: Sequence[Emitter],
+    body: Callable[[Sequence[Emitter]], None],
+) -> None:  # fmt: skip
+    """Loops over indexes, the first one outermost."""
+    if not loops:
+        body(vectors)
+        return
+    first, *rest = loops
 
+    def turn(i: Index) -> None:
+        _nested(code, rest, [inside(e, first, i, e.known) for e in vectors], body)
 
-def _at(e: Emitter, places: Mapping[Scalar, Place]) -> Emitter:
-    """An emitter beside another one, with some loops around it."""
-    return Emitter(
-        e.code, e.sources, {**e.places, **places}, e.lane, e.width, e.mask, e.known
-    )
-
-
-def _standing(i: Index) -> Place:
-    return (0, i) if isinstance(i, int) else (i, 0)
+    code.loop(0, first.args[1], 1, (), turn)
 
 
 def _follows(e: Scalar, known: set[Scalar]) -> bool:

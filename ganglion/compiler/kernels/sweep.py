@@ -20,7 +20,7 @@ LARGE = 1 << 14  # elements that are better not copied
 SMALL_PART = 8  # times less of which is a small part
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Operand:
     """An input of a node as a function of indexes; ``number`` is its place among the inputs."""
 
