@@ -11,6 +11,8 @@ from measure import Timings, quartiles
 from peers.table import OURS, PEERS, is_ours
 from workloads import WORKLOADS
 
+TRAINING = "training step"
+
 
 @dataclass
 class Starts:
@@ -49,7 +51,7 @@ class Report:
         yield from self._about()
         for task, rows in self.tasks.items():
             yield from ("", f"## {task.capitalize()}", "")
-            yield from _table(rows)
+            yield from _table(task, rows)
         if self.starts:
             yield from ("", "## First step", "", FIRST_STEP, "")
             yield from self._first_steps()
@@ -69,7 +71,7 @@ class Report:
         yield from _row(*["---"] * 2, *["---:"] * 4)
         for name, peers in self.starts.items():
             for peer, starts in peers.items():
-                yield from _row(WORKLOADS[name].title, peer, *_costs(starts))
+                yield from _row(WORKLOADS[name].training, peer, *_costs(starts))
         yield from _without(self.left_out)
 
 
@@ -84,7 +86,7 @@ FIRST_STEP = (
 )
 
 
-def _table(rows: Mapping[str, Timings]) -> Iterator[str]:
+def _table(task: str, rows: Mapping[str, Timings]) -> Iterator[str]:
     peers = [name for name in PEERS if any(name in row.seconds for row in rows.values())]
     yield from _row("workload", "×", "than", *peers, "others")
     yield from _row("---", "---:", "---", *["---:"] * (len(peers) + 1))
@@ -92,8 +94,13 @@ def _table(rows: Mapping[str, Timings]) -> Iterator[str]:
         times = [duration(row.median(peer)) if peer in row.seconds else "" for peer in peers]
         ratio = _spread(row.ratios(OURS)) if OURS in row.seconds else ""
         others = f"{100 * row.neighbours:.0f} %"
-        yield from _row(WORKLOADS[name].title, ratio, row.fastest(), *times, others)
+        yield from _row(_label(name, task), ratio, row.fastest(), *times, others)
     yield from _without({name: row.left_out for name, row in rows.items()})
+
+
+def _label(workload: str, task: str) -> str:
+    found = WORKLOADS[workload]
+    return found.training if task == TRAINING else found.title
 
 
 def _row(*cells: str) -> Iterator[str]:
@@ -116,7 +123,7 @@ def _without(left_out: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
 def lines(workload: str, task: str, row: Timings) -> Iterator[str]:
     """One task's timings."""
     others = f"others took {100 * row.neighbours:.0f} % of the processors"
-    yield f"\n{WORKLOADS[workload].title}: {task}; {others}"
+    yield f"\n{_label(workload, task)}: {task}; {others}"
     for peer, seconds in row.seconds.items():
         low, middle, high = quartiles(seconds)
         spread = f"{duration(low)} to {duration(high)}"

@@ -18,7 +18,6 @@ meanwhile; how much did, and how far apart the processors are, is reported.
 
 import argparse
 import functools
-import logging
 import subprocess
 import warnings
 from collections.abc import Iterator
@@ -29,7 +28,7 @@ import machine
 from measure import measure
 from peers.table import FAMILIES, PEERS, THREADS, members
 from placement import placement
-from report import Report, Starts, lines, start_line
+from report import TRAINING, Report, Starts, lines, start_line
 from workloads import WORKLOADS
 
 TASKS = ("train", "infer", "first")
@@ -58,7 +57,7 @@ class Benchmark:
 
     def train(self, name: str) -> None:
         """Time the training step of a workload."""
-        self._time(name, "training step", "train")
+        self._time(name, TRAINING, "train")
 
     def infer(self, name: str) -> None:
         """Time the forward pass of a workload, at each batch size."""
@@ -67,7 +66,7 @@ class Benchmark:
 
     def first(self, name: str) -> None:
         """Time first steps, each in a process of its own."""
-        print(f"\n{WORKLOADS[name].title}: first step")
+        print(f"\n{WORKLOADS[name].training}: first step")
         found, left_out = {}, {}
         for peer in self._members(name, "first"):
             starts = Starts()
@@ -120,7 +119,6 @@ def main() -> None:
     """Measure what the command line asks for."""
     options = arguments()
     machine.limit(THREADS)
-    logging.getLogger("torch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning)
     Benchmark(options).run()
 

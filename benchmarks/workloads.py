@@ -37,6 +37,12 @@ class Workload:
     vocabulary: int = 0
 
     @property
+    def training(self) -> str:
+        """How it is trained, in words."""
+        momentum = " with momentum" if "momentum" in self.settings else ""
+        return f"{self.title}, batch {self.batch}, {self.optimizer}{momentum}"
+
+    @property
     def is_of_images(self) -> bool:
         """Whether samples are (C, H, W)."""
         return len(self.inputs) == 3
@@ -60,7 +66,7 @@ def mlp(name: str, layers: tuple[int, ...], batch: int, optimizer: str, lr: floa
     """A perceptron on as many floats as its first layer takes."""
     return Workload(
         name,
-        f"MLP {'-'.join(map(str, layers))}, batch {batch}, {optimizer}",
+        f"MLP {'-'.join(map(str, layers))}",
         "mlp",
         batch=batch,
         inputs=layers[:1],
@@ -77,7 +83,7 @@ _ALL = (
     mlp("mlp64", (64, 64, 10), 32, "SGD", 1e-2),
     Workload(
         "cnn",
-        "CNN 28×28, convolutions 1-32-64, 3136-128-10, batch 64, Adam",
+        "CNN 28×28, convolutions 1-32-64, then 3136-128-10",
         "cnn",
         batch=64,
         inputs=(1, 28, 28),
@@ -87,7 +93,7 @@ _ALL = (
     ),
     Workload(
         "lstm",
-        "LSTM 32-128, 50 steps, batch 32, Adam",
+        "LSTM 32-128, 50 steps",
         "lstm",
         batch=32,
         inputs=(50, 32),
@@ -98,7 +104,7 @@ _ALL = (
     ),
     Workload(
         "gpt",
-        "GPT, 4 layers, width 128, 4 heads, 128 tokens, batch 8, AdamW",
+        "GPT, 4 layers, width 128, 4 heads, 128 tokens",
         "gpt",
         batch=8,
         inputs=(128,),
@@ -111,7 +117,7 @@ _ALL = (
     ),
     Workload(
         "resnet20",
-        "ResNet-20, 32×32, batch 32, SGD with momentum",
+        "ResNet-20, 32×32",
         "resnet",
         batch=32,
         inputs=(3, 32, 32),

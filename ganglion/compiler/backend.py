@@ -30,6 +30,12 @@ class Executable(Protocol):
     def __call__(self, arguments: Sequence[Array], states: Sequence[Array]) -> list[Array]:
         """Run it once."""
 
+    def explain(self) -> str:
+        """What a call does, for people."""
+
+    def html(self) -> str:
+        """The same as a page."""
+
 
 def build(program: Program) -> Executable:
     """Make a program executable."""
@@ -38,6 +44,14 @@ def build(program: Program) -> Executable:
     name = "debug" if flags.debug_memory else "native"
     native: Any = importlib.import_module(f"ganglion.compiler.{name}")  # it needs llvmlite
     return native.build(program)  # type: ignore[no-any-return]
+
+
+def profile(
+    executable: Executable, arguments: Sequence[Array], states: Sequence[Array], repeats: int = 30
+) -> Any:
+    """Where the time of a call goes: a ``ganglion.compiler.profile.Profile``; states stay."""
+    found: Any = importlib.import_module("ganglion.compiler.profile")
+    return found.profile(executable, arguments, states, repeats)
 
 
 def missing() -> str:

@@ -7,6 +7,7 @@ import functools
 import inspect
 import sys
 import threading
+import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -207,7 +208,9 @@ class Compiled:
         ]
         lifted = [place for place in self._lifted.values() if isinstance(place, Place)]
         keep = bool(self.settings["keep_grads"])
+        start = time.perf_counter()
         tracer, program = capture(self.function, leaves, structure, kinds, lifted, keep)
+        self._say(f"traced in {(time.perf_counter() - start) * 1e3:.1f} ms")
         if tracer.stepping.starts:
             self._say("an optimizer makes its state: this call is eager")
             return None
@@ -278,8 +281,11 @@ class Compiled:
         if flags.debug:
             print(f"ganglion.compile {self.name}: {text}", file=sys.stderr)  # noqa: T201
 
-    def explain(self) -> str:
-        """The traces, what each is for, why it was made and how often it was used."""
+    def explain(self, details: bool = True) -> str:
+        """The traces, what each is for, why it was made and how often it was used.
+
+        With ``details``, what each does, too: graph, kernels, memory, and what that should cost.
+        """
         lines = [f"{self.name}: {len(self.specialisations)} of at most {LIMIT} traces"]
         if self.eager:
             lines.append(f"  runs eagerly: {self.eager}")
@@ -287,7 +293,27 @@ class Compiled:
             lines += [f"  {line}" for line in made.explain()]
         for _, kinds, _ in self._entangled:
             lines.append(f"  eager for ({', '.join(map(str, kinds))}): shared memory is written")
+        for made in self.specialisations if details else ():
+            lines += ["", f"({', '.join(map(str, made.leaves))}):", made.executable.explain()]
         return "\n".join(lines)
+
+    def html(self) -> str:
+        """What the trace used last does, as a page, with its profile if one was taken."""
+        if not self.specialisations:
+            raise ArgumentError(f"{self.name} has no trace yet; call it first")
+        return self.specialisations[0].executable.html()
+
+    def profile(self, *args: Any, repeats: int = 30, **kwargs: Any) -> Any:
+        """Where the time of a call with these arguments goes: print it, or read its ``rows``.
+
+        Nothing that the calls compute is kept: states are copied first.
+        """
+        with self._lock:
+            leaves, structure = flatten(args, kwargs)
+            found = self._found(leaves, structure) or self._new(args, kwargs, leaves, structure)
+            if found is None:
+                raise ArgumentError(f"{self.name} runs eagerly with these arguments: no profile")
+            return found.profile(leaves, repeats)
 
     # --- as a method, and copied --------------------------------------------------------------
 

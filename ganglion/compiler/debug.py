@@ -30,6 +30,7 @@ from ganglion.compiler.schedule import ALIGN, Buffer, Launch, Schedule
 from ganglion.compiler.simplify import expand
 from ganglion.compiler.target import host
 from ganglion.compiler.text import Module
+from ganglion.compiler.view import page
 from ganglion.eager import run_kernel
 from ganglion.errors import GraphError
 from ganglion.ops.record import OPS
@@ -225,6 +226,10 @@ class Guarded:
     def explain(self) -> str:
         """What the step is."""
         return self.facts.text()
+
+    def html(self) -> str:
+        """The same as a page."""
+        return page(self.schedule)
 
     def __call__(self, arguments: Sequence[Array], states: Sequence[Array]) -> list[Array]:
         """Fresh outputs; states are overwritten in place."""

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +24,7 @@ from ganglion.compiler.schedule import Buffer, Launch, Schedule
 from ganglion.compiler.templates import TEMPLATES, template
 from ganglion.graph import LEAVES, Node, Value
 from ganglion.ops.record import OPS
+from ganglion.shapes import Meta
 
 SHOWN: Final = 3  # of a list of lines or values
 
@@ -96,12 +98,17 @@ class Explanation:
         return found
 
     def ops(self, number: int) -> str:
-        """What a launch computes: ``matmul, then add, relu`` for what is finished in registers."""
+        """What a launch computes: ``matmul, then add, relu`` for what is finished in registers.
+
+        ``for matmul``: it only prepares operands.
+        """
         launch = self.launches[number]
         nodes = [node for node in self.nodes[number] if not OPS[node.op_name].view]
         heads = [node for node in nodes if template(node) is not None][:1]
         rest = ", ".join(_counted([node.op_name for node in nodes if node not in heads]))
         parts = [*(node.op_name for node in heads), *([rest] if rest else [])]
+        if heads and not any(b in launch.writes for b in launch.made.values()):
+            return f"for {parts[0]}"
         return ", then ".join(parts) or self._moved(launch)
 
     def _moved(self, launch: Launch) -> str:
@@ -163,23 +170,19 @@ class Explanation:
         found = [self.spelled(v) for v in self.contents.get(buffer, ())]
         if found:
             return ", ".join(_first(found))
-        owner = next(k for k, x in enumerate(self.launches) if buffer in x.buffers)
-        return f"{buffer.layout.dtype.short}{list(buffer.layout.shape)} for kernel {owner} alone"
+        users = [str(k) for k, x in enumerate(self.launches) if buffer in x.buffers]
+        return f"{Meta(buffer.layout.shape, buffer.layout.dtype)} of kernels {', '.join(users)}"
 
     def barriers(self) -> Iterator[tuple[int, list[str]]]:
-        """Each phase but the first, and the buffers for which the threads wait before it."""
-        written: dict[Buffer, None] = {}
-        read: dict[Buffer, None] = {}
-        phase = 0
-        for launch in self.launches:
-            if launch.phase != phase:
-                why = [b.name for b in written if b in launch.reads or b in launch.writes]
-                why += [b.name for b in read if b in launch.writes and b.name not in why]
-                host = [launch.name] if launch.kernel is None else []
-                yield launch.phase, host or why or ["the host call before it"]
-                phase, written, read = launch.phase, {}, {}
-            written |= dict.fromkeys(launch.writes)
-            read |= dict.fromkeys(launch.reads)
+        """Each phase but the first, and what of the one before it the threads wait for."""
+        phases = [list(group) for _, group in groupby(self.launches, lambda x: x.phase)]
+        for before, now in pairwise(phases):
+            written = {b.name: b for x in before for b in x.writes}
+            read = {b.name: b for x in before for b in x.reads}
+            why = [n for n, b in written.items() if any(b in (*x.reads, *x.writes) for x in now)]
+            why += [n for n, b in read.items() if any(b in x.writes for x in now) and n not in why]
+            hosts = [x.name for x in (*before, *now) if x.kernel is None]
+            yield now[0].phase, [*why, *hosts]
 
     @property
     def states(self) -> Iterator[State]:

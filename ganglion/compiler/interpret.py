@@ -7,6 +7,7 @@ into ops instead of their own kernels, which must agree.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,15 @@ class Interpreted:
         for state, content_ in new:
             np.copyto(state, content_)
         return fresh
+
+
+    def explain(self) -> str:
+        """The graph: there is nothing else to it."""
+        return self.graph.text(origins=True)
+
+    def html(self) -> str:
+        """The same as a page."""
+        return f"<!doctype html><title>A step</title><pre>{escape(self.explain())}</pre>"
 
 
 def _own(array: Array, others: Sequence[Array]) -> Array:

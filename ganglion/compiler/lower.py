@@ -240,7 +240,9 @@ class _Lowering:
 
     def _op(self, node: Node) -> None:
         op = OPS[node.op_name]
-        if self._joins(node):
+        if not any(v.meta.numel for v in node.values):
+            self._empty(node)
+        elif self._joins(node):
             self._store(node.values[0])
         elif template(node) is not None:
             self._call(node, host=False)
@@ -255,6 +257,13 @@ class _Lowering:
                 self._define(value, _part_of(op, node, source, value))
         else:
             self._call(node, host=True)
+
+    def _empty(self, node: Node) -> None:
+        """There is nothing to compute."""
+        for value in node.values:
+            zero = sc.const(0, value.dtype)
+            self.sources[value] = Source(value.shape, value.dtype, lambda index, z=zero: z)
+            self.costs[value] = 0
 
     def _has_rule(self, node: Node) -> bool:
         """Whether the rule of the node's op serves its params."""

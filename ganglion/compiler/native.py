@@ -58,6 +58,7 @@ def build(program: Program) -> Step:
     report.graph("traced graph", program.graph)
     image = remembered(program.graph, target) if report.level < 2 else None
     if image is not None:
+        report.stage("read")
         report.recalled(program.graph)
         return Step(program.graph, image)
     graph = expand(program.graph)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ganglion.dtypes as dt
+from ganglion.compiler.baseline import float_to_half, half_to_float, rounded
 from ganglion.compiler.kernel import Layout
 from ganglion.compiler.text import Code, Index, Reg, const, consts, first_lanes, is_float, vector
 from ganglion.ops.scalar import INDEX, Affine, Scalar, affine

@@ -85,16 +85,25 @@ def _is_composite(node: Node) -> bool:
     if node.op_name in LEAVES:
         return False
     op = OPS[node.op_name]
-    if op.scalar is not None or op.element is not None or template(node) is not None:
+    if op.scalar is not None or template(node) is not None:
         return False
-    return op.decompose is not None or _is_narrow(node)
+    if op.decompose is not None:
+        return not _is_atom(node)
+    return op.element is None and _is_narrow(node)
+
+
+def _is_atom(node: Node) -> bool:
+    """Whether a node consists of nothing but itself."""
+    inputs = [None if v is None else _placeholder(k, v) for k, v in enumerate(node.inputs)]
+    return _recipe(node).results == node.of(inputs).values
 
 
 def _is_narrow(node: Node) -> bool:
     """Whether an op computes in float32 what is stored in two bytes."""
     op = OPS[node.op_name]
     halves = any(v.dtype in dt.HALVES for v in node.operands)
-    return halves and op.in_float32 and op.runs == "native" and not (op.donates or op.random)
+    wide = op.in_float32 or op.decompose is not None
+    return halves and wide and op.runs == "native" and not (op.donates or op.random)
 
 
 def _in_float32(op: Op, *inputs: Any, **params: Any) -> Any:
@@ -107,7 +116,8 @@ def _decomposed(node: Node, inputs: list[Value | None]) -> tuple[Value, ...]:
     """The values that the decomposition gives, cast to the dtypes that the node promises."""
     tracer = Tracer()
     op = OPS[node.op_name]
-    decompose: Callable[..., Any] = op.decompose or partial(_in_float32, op)
+    rule = partial(_in_float32, op) if _is_narrow(node) else op.decompose
+    decompose: Callable[..., Any] = rule  # type: ignore[assignment]
     with listening(tracer), no_grad():
         found = decompose(*map(_operand, inputs), **node.kwargs)
         many = found if isinstance(found, tuple) else (found,)

@@ -43,7 +43,7 @@ class Target:
     triple: str
     cpu: str  # LLVM's name of the instruction set
     needs: frozenset[str]  # what the processor must report
-    fma: bool  # llvm.fma is an instruction; without it, it would be a library call per lane
+    fma: bool  # llvm.fma is an instruction, and so are llvm.rint and conversions of float16
     lanes: int  # floats in one register
     registers: int
     sums: int

@@ -68,7 +68,8 @@ def finished(node: Node) -> Value | None:
 
 
 def _floating(node: Node) -> bool:
-    return node.outputs[0].dtype in (dt.float32, dt.float64) and node.outputs[0].numel > 0
+    filled = all(v.meta.numel for v in node.operands) and node.outputs[0].numel > 0
+    return node.outputs[0].dtype in (dt.float32, dt.float64) and filled
 
 
 # --- products -------------------------------------------------------------------------------------

@@ -117,7 +117,8 @@ class Module:
     """Functions that are compiled together.
 
     ``fma``: whether the target multiplies and adds in one rounding; without it, ``llvm.fma``
-    would call the C library, so products and sums are rounded one by one.
+    would call the C library, so products and sums are rounded one by one. Such a target lacks
+    other instructions as well: see `baseline`.
     """
 
     def __init__(self, fma: bool = True, attributes: str = "nounwind") -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import ganglion.dtypes as dt
 from ganglion import blas
 from ganglion.errors import DTypeError, ShapeError
+from ganglion.ops import taps
 from ganglion.ops.movement import reshape
 from ganglion.ops.record import Op, Saved
 from ganglion.ops.reduce import SUM
@@ -283,6 +284,7 @@ CONV: Op = Op(
     vjp=(_conv_grad_x, _conv_grad_w, _conv_grad_bias),
     saves=("y", "x", ""),
     decompose=_conv_by_parts,
+    element=taps.conv,
     flops=lambda x, w, bias, **params: (
         2 * math.prod(_conv_shape(x.shape, w.shape, **params)) * math.prod(w.shape[1:])
     ),
@@ -298,6 +300,7 @@ CONV_INPUT: Op = Op(
         lambda s, g: CONV_WEIGHT(g, s.x, size=s.shapes[1][2:], **_window(s)),
     ),
     saves=("y", "x"),
+    element=taps.conv_input,
     flops=lambda g, w, **params: 2 * g.numel * math.prod(w.shape[1:]),
 )
 # the gradient of conv for w, whose kernel has ``size``: x (N, C, *S), g (N, O, *P)
@@ -311,6 +314,7 @@ CONV_WEIGHT: Op = Op(
         lambda s, g: CONV(s.x, g, None, **_window(s)),
     ),
     saves=("y", "x"),
+    element=taps.conv_weight,
     flops=lambda x, g, size, groups, **params: (
         2 * g.numel * (x.shape[1] // groups) * math.prod(size)
     ),

@@ -77,7 +77,8 @@ def _looked_up(index: tuple[Scalar, ...], weight: Source, rows: Source, **params
     *at, column = index
     row = scalar.cast(rows(*at), dt.int64)
     there = (row >= 0) & (row < weight.shape[0])
-    return scalar.guarded(there, weight(row, column), math.nan if weight.dtype.is_floating_point else 0)
+    missing = math.nan if weight.dtype.is_floating_point else 0
+    return scalar.guarded(there, weight(row, column), missing)
 
 
 # rows of the weight; the row ``padding`` takes no gradient, and with ``by_frequency`` the others'

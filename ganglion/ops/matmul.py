@@ -11,9 +11,11 @@ import numpy as np
 import ganglion.dtypes as dt
 from ganglion import blas
 from ganglion.errors import ArgumentError, ArgumentTypeError, DTypeError, ShapeError
+from ganglion.ops import scalar
 from ganglion.ops.arithmetic import add, mul
 from ganglion.ops.movement import expand, permute, reshape, squeeze, t, unsqueeze
 from ganglion.ops.record import Op, Saved, into
+from ganglion.ops.scalar import Scalar, Source
 from ganglion.shapes import Meta, Shape, broadcast_shapes, normalize_dim, show
 
 if TYPE_CHECKING:
@@ -64,6 +66,24 @@ def _product_flops(x: Meta, y: Meta, tx: bool, ty: bool) -> int:
     return 2 * _infer_product(x, y, tx, ty).numel * _turned(x.shape, tx)[-1]
 
 
+def _product_element(index: tuple[Scalar, ...], x: Source, y: Source, tx: bool, ty: bool) -> Scalar:
+    *lead, m, n = index
+    truth = x.dtype is dt.bool_
+
+    def term(k: Scalar) -> Scalar:
+        left = x(*_of_batch(lead, x), *((k, m) if tx else (m, k)))
+        right = y(*_of_batch(lead, y), *((n, k) if ty else (k, n)))
+        return left & right if truth else left * right
+
+    return scalar.reduce("or" if truth else "sum", _turned(x.shape, tx)[-1:], term)
+
+
+def _of_batch(lead: Sequence[Scalar], x: Source) -> list[Scalar | int]:
+    """The leading indexes of an operand that is broadcast."""
+    own = lead[len(lead) + 2 - len(x.shape) :]
+    return [0 if size == 1 else i for i, size in zip(own, x.shape[:-2], strict=True)]
+
+
 # x @ y over the last two dimensions, either transposed first (tx, ty), leading ones broadcast
 MATMUL = Op(
     "matmul",
@@ -73,6 +93,7 @@ MATMUL = Op(
     vjp=(_grad_x, _grad_y),
     saves=("y", "x"),
     flops=_product_flops,
+    element=_product_element,
 )
 
 

@@ -166,7 +166,9 @@ def test_a_kernel_that_reads_a_dead_buffer_is_named(monkeypatch):
     last = schedule.launches[-1]
     dead = next(b for b in schedule.launches[0].writes if b.last < last.phase)
     last.buffers = (dead, *last.buffers[1:])
-    message = str(pytest.raises(GraphError, Guarded(schedule), arrays, []).value)
+    with pytest.raises(GraphError) as caught:
+        Guarded(schedule)(arrays, [])
+    message = str(caught.value)
     assert f"kernel {len(schedule.launches) - 1}" in message
     assert f"reads {dead.name}" in message
     assert f"it is dead since phase {dead.last}" in message

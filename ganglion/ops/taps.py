@@ -1,0 +1,89 @@
+"""What one element of a convolution, and of its two gradients, is.
+
+Convolutions of floats have kernels of their own; these rules serve integers and empty operands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+import ganglion.dtypes as dt
+from ganglion.ops import scalar
+from ganglion.ops.scalar import Scalar, Source
+from ganglion.ops.windows import Pairs
+from ganglion.shapes import Shape
+
+ALWAYS: Final = scalar.const(True, dt.bool_)
+
+
+class Window(NamedTuple):
+    """The parameters that all three records share."""
+
+    stride: Shape
+    padding: Pairs
+    dilation: Shape
+    groups: int
+
+
+def _found(x: Source, lead: Sequence[Scalar], at: Sequence[Scalar], there: Scalar) -> Scalar:
+    """An element of an image, 0 outside and where it is not ``there``."""
+    for i, size in zip(at, x.shape[2:], strict=True):
+        there = there & (i >= 0) & (i < size)
+    return scalar.guarded(there, x(*lead, *at), 0)
+
+
+def _seen(places: Sequence[Scalar], taps: Sequence[Scalar], window: Window) -> list[Scalar]:
+    """The pixel that a tap of the window at a place sees."""
+    sides = zip(places, taps, window.stride, window.padding, window.dilation, strict=True)
+    return [p * s - before + k * d for p, k, s, (before, _), d in sides]
+
+
+def conv(
+    index: tuple[Scalar, ...], x: Source, w: Source, bias: Source | None, **params: Any
+) -> Scalar:
+    n, o, *places = index
+    window = Window(**params)
+    group = o // (w.shape[0] // window.groups)
+
+    def term(c: Scalar, *taps: Scalar) -> Scalar:
+        lead = (n, group * w.shape[1] + c)
+        return _found(x, lead, _seen(places, taps, window), ALWAYS) * w(o, c, *taps)
+
+    total = scalar.reduce("sum", w.shape[1:], term)
+    return total if bias is None else total + bias(o)
+
+
+def conv_input(
+    index: tuple[Scalar, ...], g: Source, w: Source, size: Shape, **params: Any
+) -> Scalar:
+    n, c, *at = index
+    window = Window(**params)
+    share, ins = w.shape[0] // window.groups, w.shape[1]
+
+    def term(of_group: Scalar, *taps: Scalar) -> Scalar:
+        o = c // ins * share + of_group
+        places, there = [], ALWAYS
+        for i, k, s, (before, _), d in zip(
+            at, taps, window.stride, window.padding, window.dilation, strict=True
+        ):
+            moved = i + before - k * d
+            there = there & (moved >= 0) & scalar.eq(moved % s, 0)
+            places.append(moved // s)
+        return _found(g, (n, o), places, there) * w(o, c % ins, *taps)
+
+    return scalar.reduce("sum", (share, *w.shape[2:]), term)
+
+
+def conv_weight(
+    index: tuple[Scalar, ...], x: Source, g: Source, size: Shape, **params: Any
+) -> Scalar:
+    o, c, *taps = index
+    window = Window(**params)
+    group, ins = o // (g.shape[1] // window.groups), x.shape[1] // window.groups
+
+    def term(n: Scalar, *places: Scalar) -> Scalar:
+        lead = (n, group * ins + c)
+        return _found(x, lead, _seen(places, taps, window), ALWAYS) * g(n, o, *places)
+
+    return scalar.reduce("sum", (g.shape[0], *g.shape[2:]), term)
