@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import os
 import sys
 import threading
 import time
@@ -13,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any, Final
+from weakref import WeakSet
 
 from ganglion.compiler import backend as backends
 from ganglion.compiler.arguments import (
@@ -37,6 +39,7 @@ from ganglion.tensor import Tensor
 
 Function = Callable[..., Any]
 
+_PATIENCE: Final = 10.0  # seconds that a fork waits for calls in other threads
 LIMIT: Final = 8  # specialisations of one function
 _CHANGES: Final[dict[bool | None, float]] = {True: 1, None: 2, False: float("inf")}
 _BACKENDS: Final = {
@@ -134,6 +137,7 @@ class Compiled:
             "keep_grads": keep_grads,
         }  # fmt: skip
         self._lock = threading.RLock()
+        _fork.known.add(self)
         self.reset()
 
     def reset(self) -> None:
@@ -339,6 +343,38 @@ class Compiled:
 
     def __repr__(self) -> str:
         return f"<compiled {self.name}>"
+
+
+class _Fork:
+    """A fork waits until other threads' calls are over: a child has none of these threads."""
+
+    def __init__(self) -> None:
+        self.known: WeakSet[Compiled] = WeakSet()
+        self.turn = threading.RLock()
+        self.held: list[threading.RLock] = []
+
+    def before(self) -> None:
+        self.turn.acquire()
+        end = time.monotonic() + _PATIENCE
+        for compiled in list(self.known):
+            if compiled._lock.acquire(timeout=max(0.0, end - time.monotonic())):
+                self.held.append(compiled._lock)
+
+    def in_parent(self) -> None:
+        while self.held:
+            self.held.pop().release()
+        self.turn.release()
+
+    def in_child(self) -> None:
+        self.turn, self.held = threading.RLock(), []
+        for compiled in list(self.known):
+            compiled._lock = threading.RLock()
+
+
+_fork = _Fork()
+os.register_at_fork(
+    before=_fork.before, after_in_parent=_fork.in_parent, after_in_child=_fork.in_child
+)
 
 
 class CompiledObject:

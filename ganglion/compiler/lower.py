@@ -261,8 +261,7 @@ class _Lowering:
     def _empty(self, node: Node) -> None:
         """There is nothing to compute."""
         for value in node.values:
-            zero = sc.const(0, value.dtype)
-            self.sources[value] = Source(value.shape, value.dtype, lambda index, z=zero: z)
+            self.sources[value] = _nothing(value)
             self.costs[value] = 0
 
     def _has_rule(self, node: Node) -> bool:
@@ -510,6 +509,12 @@ def _stand_in(value: Value, source: Source) -> Source:
     return Source(
         source.shape, source.dtype, lambda index: Scalar("load", (value, *index), source.dtype)
     )
+
+
+def _nothing(value: Value) -> Source:
+    """A source without elements."""
+    zero = sc.const(0, value.dtype)
+    return Source(value.shape, value.dtype, lambda index: zero)
 
 
 def _is_number(x: Value) -> bool:

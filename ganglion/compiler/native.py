@@ -30,6 +30,7 @@ from ganglion.compiler.report import Report
 from ganglion.compiler.schedule import ALIGN, Buffer, Launch, Schedule
 from ganglion.compiler.simplify import expand
 from ganglion.compiler.target import Target, host
+from ganglion.compiler.team import PROCESSORS
 from ganglion.compiler.text import Code, Index, Module, Reg
 from ganglion.compiler.view import page
 from ganglion.eager import run_kernel
@@ -171,8 +172,10 @@ class Source:
     def _stamp(self, code: Code, launch: Launch, end: int) -> None:
         if not self.stamps:
             return
-        self.main.declare("llvm.readcyclecounter", "i64", "")
-        cycles = code.fresh("i64", "call i64 @llvm.readcyclecounter()")
+        processor = PROCESSORS[self.target.architecture]
+        if processor["counter"] not in self.main.globals:
+            self.main.globals.append(processor["counter"])
+        cycles = code.fresh("i64", processor["clock"])
         arguments, thread = code.parameters[:2]
         row = code.mul(thread, 2 * len(self.order))
         place = code.add(row, 2 * self.order[launch] + end)

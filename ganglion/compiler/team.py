@@ -73,10 +73,10 @@ PROCESSORS: Final = {
     "x86_64": {
         "declare": """
 declare void @llvm.x86.sse2.pause()
-declare i64 @llvm.readcyclecounter()
 declare void @llvm.x86.sse.stmxcsr(ptr)
 declare void @llvm.x86.sse.ldmxcsr(ptr)""",
         "pause": "call void @llvm.x86.sse2.pause()",
+        "counter": "declare i64 @llvm.readcyclecounter()",
         "clock": "call i64 @llvm.readcyclecounter()",
         "flush": """%mode = alloca i32
   %flushed = alloca i32
@@ -89,11 +89,12 @@ declare void @llvm.x86.sse.ldmxcsr(ptr)""",
     "aarch64": {
         "declare": """
 declare void @llvm.aarch64.hint(i32)
-declare i64 @llvm.read_volatile_register.i64(metadata)
 declare i64 @llvm.aarch64.get.fpcr()
-declare void @llvm.aarch64.set.fpcr(i64)
-!0 = !{!"cntvct_el0"}""",
+declare void @llvm.aarch64.set.fpcr(i64)""",
         "pause": "call void @llvm.aarch64.hint(i32 1)",
+        "counter": """
+declare i64 @llvm.read_volatile_register.i64(metadata)
+!0 = !{!"cntvct_el0"}""",
         "clock": "call i64 @llvm.read_volatile_register.i64(metadata !0)",
         "flush": """%mode = call i64 @llvm.aarch64.get.fpcr()
   %flushed = or i64 %mode, 16777216
@@ -115,6 +116,7 @@ FUTEX: Final = {
 POLL: Final = {"sleep": "call i32 %primitive(i32 500)", "wake": ""}
 
 CODE: Final = Template("""$declare
+$counter
 
 define dso_local void @post(ptr %word, i32 %number, ptr %control) nounwind {
   %old = atomicrmw xchg ptr %word, i32 %number seq_cst

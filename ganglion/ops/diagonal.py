@@ -147,7 +147,7 @@ def _infer_indices(row: int, col: int, offset: int, upper: bool, dtype: dt.dtype
     return Meta((2, row * col - below if upper else below), dtype)
 
 
-TRIANGLE_INDICES = Op("triangle_indices", "create", _triangle_indices, _infer_indices)
+TRIANGLE_INDICES = Op("triangle_indices", "create", _triangle_indices, _infer_indices, runs="host")
 
 
 def tril_indices(

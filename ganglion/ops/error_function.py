@@ -1,7 +1,7 @@
-"""The error function, its complement and its inverse, in NumPy alone.
+"""The error function, its complement and its inverse, in NumPy and as expressions.
 
-float64 follows the rational Chebyshev approximations of Cody 1969 (Math. Comp. 23, 631-637);
-float32 uses ``erf(x) = tanh(x p(x^2))`` with a polynomial fitted here, within 3e-7.
+In NumPy, float64 follows the rational Chebyshev approximations of Cody 1969 (Math. Comp. 23,
+631-637); float32 uses ``erf(x) = tanh(x p(x^2))`` with a polynomial fitted here, within 3e-7.
 """
 
 from __future__ import annotations

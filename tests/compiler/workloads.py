@@ -87,27 +87,32 @@ class Training:
             self.losses.append(self.step(*batch).detach().numpy().copy())
         return self
 
-    def results(self):
-        """Losses, parameters, buffers and the optimizer's state, by name."""
+    def state(self):
+        """Parameters, buffers and the optimizer's state, by name."""
         found = {name: x.numpy() for name, x in self.model.state_dict().items()}
         for place, state in self.optimizer.state_dict()["state"].items():
             for name, x in state.items():
                 found[f"{name} of {place}"] = x.numpy() if isinstance(x, gg.Tensor) else x
-        return {"losses": self.losses} | found
+        return found
 
-    def digest(self):
-        """What two trainings share only if all their results have the same bits."""
-        total = hashlib.sha256()
-        for name, x in self.results().items():
-            array = np.asarray(x)
-            total.update(f"{name} {array.dtype} {array.shape}".encode())
-            total.update(np.ascontiguousarray(array).tobytes())
-        return total.hexdigest()
+    def results(self):
+        """The losses and the state."""
+        return {"losses": self.losses} | self.state()
 
     @property
     def traces(self):
         """How many its step has; 0 when it runs eagerly."""
         return len(self.step.specialisations)
+
+
+def digest(results):
+    """What two sets of results share only if all their bits are the same."""
+    total = hashlib.sha256()
+    for name, x in results.items():
+        array = np.asarray(x)
+        total.update(f"{name} {array.dtype} {array.shape}".encode())
+        total.update(np.ascontiguousarray(array).tobytes())
+    return total.hexdigest()
 
 
 def _inputs(x):
@@ -148,7 +153,7 @@ def main():
         name, _, steps = task.partition(":")
         training = Training(name).run(int(steps))
         assert training.traces == 1
-        found[name] = training.digest()
+        found[name] = digest(training.results())
     sys.stdout.write(json.dumps(found) + "\n")
 
 

@@ -76,12 +76,11 @@ def meaning(
     op: Op, arrays: list[Any], params: Any, shape: Any, dtype: dt.dtype, number: int = 0
 ) -> np.ndarray:
     """A call's result by the record's rule."""
-    arrays = [_widened(op, a) for a in arrays]
     found, known = _scalar(op, arrays, params) if op.scalar else _element(op, arrays, params, shape)
     found = found[number] if isinstance(found, tuple) else found
     narrowed = dtype in dt.HALVES and found.dtype is dt.float32
     assert found.dtype is dtype or narrowed, f"{op.name}: {found.dtype}, not {dtype}"
-    value = sc.evaluate(found, known, _looked_up)
+    value = sc.evaluate(found, known, looked_up)
     return np.broadcast_to(np.asarray(value), shape).astype(dtype.numpy)
 
 
@@ -90,13 +89,16 @@ def _widened(op: Op, a: Any) -> Any:
     return a.astype(np.float32) if half and op.in_float32 else a
 
 
+def operands_of(op: Op, arrays: list[Any]) -> tuple[list[Any], dt.dtype]:
+    """Halves as float32 where the op computes in it, and the dtype that numbers take."""
+    wide = [_widened(op, a) for a in arrays]
+    kinds = [a.dtype for i, a in enumerate(wide) if isinstance(a, np.ndarray) and i not in op.keeps]
+    return wide, dt.of_numpy(kinds[0])
+
+
 def _scalar(op: Op, arrays: list[Any], params: Any) -> tuple[Any, dict[sc.Scalar, Any]]:
-    """The expression over operands; numbers take the dtype that the others have."""
-    computing = next(
-        dt.of_numpy(a.dtype)
-        for i, a in enumerate(arrays)
-        if isinstance(a, np.ndarray) and i not in op.keeps
-    )
+    """The expression over operands."""
+    arrays, computing = operands_of(op, arrays)
     known: dict[sc.Scalar, Any] = {}
 
     def operand(i: int, a: Any) -> Any:
@@ -113,13 +115,14 @@ def _element(
     op: Op, arrays: list[Any], params: Any, shape: Any
 ) -> tuple[Any, dict[sc.Scalar, Any]]:
     index = sc.indexes(shape)
-    sources = [Operand(a) if isinstance(a, np.ndarray) else a for a in arrays]
+    wide = [_widened(op, a) for a in arrays]
+    sources = [Operand(a) if isinstance(a, np.ndarray) else a for a in wide]
     found = op.element(index, *sources, **params)
     axes = np.ogrid[tuple(slice(n) for n in shape)] if shape else []
     return found, {i: a for i, a in zip(index, axes, strict=True) if i.op == "index"}
 
 
-def _looked_up(operand: Operand, *index: Any) -> Any:
+def looked_up(operand: Operand, *index: Any) -> Any:
     """Elements at an index; what does not exist is replaced by what does."""
     if not operand.array.size:
         return np.zeros((), operand.array.dtype)
