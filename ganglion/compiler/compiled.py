@@ -39,7 +39,6 @@ from ganglion.tensor import Tensor
 
 Function = Callable[..., Any]
 
-_PATIENCE: Final = 10.0  # seconds that a fork waits for calls in other threads
 LIMIT: Final = 8  # specialisations of one function
 _CHANGES: Final[dict[bool | None, float]] = {True: 1, None: 2, False: float("inf")}
 _BACKENDS: Final = {
@@ -47,6 +46,7 @@ _BACKENDS: Final = {
     "interpret": True, "eager": True, "aot_eager": True,
 }  # fmt: skip
 _told: set[str] = set()
+_all: WeakSet[Compiled] = WeakSet()
 
 
 def compile(
@@ -137,7 +137,7 @@ class Compiled:
             "keep_grads": keep_grads,
         }  # fmt: skip
         self._lock = threading.RLock()
-        _fork.known.add(self)
+        _all.add(self)
         self.reset()
 
     def reset(self) -> None:
@@ -345,36 +345,13 @@ class Compiled:
         return f"<compiled {self.name}>"
 
 
-class _Fork:
-    """A fork waits until other threads' calls are over: a child has none of these threads."""
-
-    def __init__(self) -> None:
-        self.known: WeakSet[Compiled] = WeakSet()
-        self.turn = threading.RLock()
-        self.held: list[threading.RLock] = []
-
-    def before(self) -> None:
-        self.turn.acquire()
-        end = time.monotonic() + _PATIENCE
-        for compiled in list(self.known):
-            if compiled._lock.acquire(timeout=max(0.0, end - time.monotonic())):
-                self.held.append(compiled._lock)
-
-    def in_parent(self) -> None:
-        while self.held:
-            self.held.pop().release()
-        self.turn.release()
-
-    def in_child(self) -> None:
-        self.turn, self.held = threading.RLock(), []
-        for compiled in list(self.known):
-            compiled._lock = threading.RLock()
+def _unlock() -> None:
+    """In a forked child: let go of what threads held that are not there."""
+    for compiled in list(_all):
+        compiled._lock = threading.RLock()
 
 
-_fork = _Fork()
-os.register_at_fork(
-    before=_fork.before, after_in_parent=_fork.in_parent, after_in_child=_fork.in_child
-)
+os.register_at_fork(after_in_child=_unlock)
 
 
 class CompiledObject:

@@ -54,7 +54,6 @@ class Interpreted:
             np.copyto(state, content_)
         return fresh
 
-
     def explain(self) -> str:
         """The graph: there is nothing else to it."""
         return self.graph.text(origins=True)

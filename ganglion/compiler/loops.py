@@ -16,6 +16,7 @@ from ganglion.compiler.text import LANES, Code, Index, Reg, const, first_lanes, 
 from ganglion.ops import scalar as sc
 from ganglion.ops.scalar import Scalar
 
+Combine = Callable[[Code, Reg, Reg], Reg]
 HERE = sc.const(0, sc.INDEX)  # stands for the place where a value is made
 UNROLL = 4  # vectors in flight where a reduction would wait for each sum
 
@@ -334,15 +335,15 @@ class _PassWriter:
         )
         target = self.outer if summed_all(self.one) else emitter
         for k, s in enumerate(self.sums):
-            target.known[s.value] = self._together(s.kind, ends[k::count])
+            target.known[s.value] = self._together(combining(s), ends[k::count])
         self._store_all(target, self.sums)
         return []
 
-    def _together(self, kind: str, parts: Sequence[Reg]) -> Reg:
+    def _together(self, how: Combine, parts: Sequence[Reg]) -> Reg:
         """Vectors combined to one number, pair by pair."""
 
         def combine(x: Reg, y: Reg) -> Reg:
-            return COMBINE[kind](self.code, x, y)
+            return how(self.code, x, y)
 
         while len(parts) > 1:
             parts = [combine(x, y) for x, y in zip(parts[::2], parts[1::2], strict=True)]
@@ -359,7 +360,7 @@ class _PassWriter:
             found = emitter.wide(found)
             if emitter.mask is not None and self.one.lane in self.one.summed:
                 found = self.code.select(emitter.mask, found, self._identity(step))
-            out.append(COMBINE[step.kind](self.code, sums[len(out)], found))
+            out.append(combining(step)(self.code, sums[len(out)], found))
         self._store_all(emitter, [s for s in self.one.steps if not s.kind])
         return out
 
@@ -447,17 +448,25 @@ def _times(code: Code, x: Reg, y: Reg) -> Reg:
     return code.fmul(x, y) if x.element in ("float", "double") else code.op("mul", x, y)
 
 
-def _extreme(how: str) -> Callable[[Code, Reg, Reg], Reg]:
+def _extreme(how: str, integers: str = "s") -> Combine:
     def combine(code: Code, x: Reg, y: Reg) -> Reg:
         if x.element not in ("float", "double"):
-            return code.select(code.compare(f"s{how}", y, x), y, x)
+            return code.select(code.compare(f"{integers}{how}", y, x), y, x)
         better = code.op("or", code.compare(f"o{how}", y, x), code.compare("uno", y, y))
         return code.select(better, y, x)
 
     return combine
 
 
-COMBINE: dict[str, Callable[[Code, Reg, Reg], Reg]] = {
+COMBINE: dict[str, Combine] = {
     "sum": _plus, "prod": _times, "max": _extreme("gt"), "min": _extreme("lt"),
     "or": lambda code, x, y: code.op("or", x, y), "and": lambda code, x, y: code.op("and", x, y),
 }  # fmt: skip
+COMBINE_UNSIGNED: dict[str, Combine] = {
+    **COMBINE, "max": _extreme("gt", "u"), "min": _extreme("lt", "u"),
+}  # fmt: skip
+
+
+def combining(step: Step) -> Combine:
+    """How the elements of a reduction are combined."""
+    return (COMBINE if step.expression.dtype.is_signed else COMBINE_UNSIGNED)[step.kind]

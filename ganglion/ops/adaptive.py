@@ -14,8 +14,11 @@ import numpy as np
 
 import ganglion.dtypes as dt
 from ganglion.errors import ArgumentTypeError, ShapeError
-from ganglion.ops.index import GATHER
-from ganglion.ops.movement import reshape
+from ganglion.ops.arithmetic import floor_divide
+from ganglion.ops.compare import eq, isnan, ne
+from ganglion.ops.create import arange, zeros
+from ganglion.ops.index import GATHER, INDEX
+from ganglion.ops.movement import permute, reshape, squeeze
 from ganglion.ops.pool import (
     avg_pool1d,
     avg_pool2d,
@@ -25,7 +28,9 @@ from ganglion.ops.pool import (
     max_pool2d,
     max_pool3d,
 )
-from ganglion.ops.record import Op
+from ganglion.ops.record import Op, Saved
+from ganglion.ops.reduce import amax, amin
+from ganglion.ops.select import minimum, where
 from ganglion.ops.windows import Array, batched, unbatched
 from ganglion.shapes import Meta, Shape
 
@@ -76,12 +81,18 @@ def _infer(x: Meta, size: Shape) -> Meta:
     return Meta((*x.shape[:2], *size), x.dtype)
 
 
+def _adaptive_avg_rule(s: Saved, g: Tensor) -> Tensor:
+    if 0 in g._data.shape:
+        return zeros(s.shapes[0], dtype=g.dtype)
+    return ADAPTIVE_AVG_POOL_GRAD(g, size=s.shapes[0][2:])  # type: ignore[no-any-return]
+
+
 ADAPTIVE_AVG_POOL: Op = Op(
     "adaptive_avg_pool",
     "pool",
     _adaptive_avg_array,
     _infer,
-    vjp=(lambda s, g: ADAPTIVE_AVG_POOL_GRAD(g, size=s.shapes[0][2:]),),
+    vjp=(_adaptive_avg_rule,),
     flops=lambda x, size: x.numel,
 )
 # the gradient for an input of spatial ``size``
@@ -122,11 +133,42 @@ def _largest(x: Array, dim: int) -> Array:
     return np.where(missing.any(axis=dim, keepdims=True), last, found)
 
 
+def _window_places(size: int, out: int) -> Tensor:
+    """The places that each window along a dimension covers; short ones repeat their last."""
+    width = max((span.stop - span.start for _, span in _spans(size, out)), default=1)
+    window, step = arange(out), arange(width)
+    first = floor_divide(window * size, max(out, 1))
+    last = floor_divide((window + 1) * size - 1, max(out, 1))
+    return minimum(first[:, None] + step, last[:, None])
+
+
+def _adaptive_max_ops(x: Tensor, size: Shape) -> Tensor:
+    """Every window along a last dimension; of its elements, the place of the greatest."""
+    dims, total = len(size), math.prod(x._data.shape[2:])
+    numbers = reshape(arange(total), (1, 1, *x._data.shape[2:]))
+    order = (0, 1, *range(2, 2 + 2 * dims, 2), *range(3, 3 + 2 * dims, 2))
+    found = []
+    for part in (x, numbers):
+        for dim in reversed(range(dims)):
+            window = _window_places(x._data.shape[2 + dim], size[dim])
+            part = INDEX(part, window, dims=(2 + dim,), wrap=False)
+        part = permute(part, order)
+        shape = part._data.shape
+        found.append(reshape(part, (*shape[: 2 + dims], math.prod(shape[2 + dims :]))))
+    windows, places = found
+    best = amax(windows, -1, keepdim=True)
+    first = amin(where(eq(windows, best), places, total), -1)
+    last = amax(where(ne(windows, windows), places, -1), -1)
+    place: Tensor = where(isnan(squeeze(best, -1)), last, first)
+    return place
+
+
 ADAPTIVE_MAX_POSITIONS = Op(
     "adaptive_max_positions",
     "pool",
     _adaptive_max_array,
     lambda x, size: Meta((*x.shape[:2], *size), dt.int64),
+    decompose=_adaptive_max_ops,
     flops=lambda x, size: x.numel,
 )
 

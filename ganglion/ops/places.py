@@ -25,6 +25,7 @@ from ganglion.ops.scalar import (
     eq,
     flat,
     guarded,
+    lshr,
     maximum,
     minimum,
     ne,
@@ -184,11 +185,35 @@ def written(index: Index, base: Source, value: Source, chain: Chain) -> Scalar:
 
 
 def read_as(index: Index, x: Source, dtype: dt.dtype) -> Scalar:
-    """The same bits as another dtype of the same size."""
-    if x.dtype.itemsize != dtype.itemsize:
-        raise NoRule(f"a view of {x.dtype.name} as {dtype.name}")
-    either = dt.bool_ in (x.dtype, dtype)
-    return cast(x(*index), dtype) if either else bits(x(*index), dtype)
+    """The same bits as another dtype, whose elements may be several or a part of one."""
+    have, want = x.dtype.itemsize, dtype.itemsize
+    if have == want:
+        return _of_bits(_bits(x(*index)), dtype)
+    *lead, i = index
+    if have > want:
+        count = have // want
+        found = lshr(cast(_bits(x(*lead, i // count)), dt.int64), i % count * (8 * want))
+    else:
+        count, ones = want // have, (1 << 8 * have) - 1
+        parts = [cast(_bits(x(*lead, i * count + k)), dt.int64) & ones for k in range(count)]
+        found = functools.reduce(operator.or_, (p << 8 * have * k for k, p in enumerate(parts)))
+    return _of_bits(cast(found, _whole(want)), dtype)
+
+
+def _whole(size: int) -> dt.dtype:
+    """The signed integers of so many bytes."""
+    return next(d for d in (dt.int8, dt.int16, dt.int32, dt.int64) if d.itemsize == size)
+
+
+def _bits(x: Scalar) -> Scalar:
+    """A value's bits as an integer."""
+    whole = _whole(x.dtype.itemsize)
+    return cast(x, whole) if x.dtype is dt.bool_ else bits(x, whole)
+
+
+def _of_bits(x: Scalar, dtype: dt.dtype) -> Scalar:
+    """The value that an integer's bits stand for."""
+    return cast(x, dtype) if dtype is dt.bool_ else bits(x, dtype)
 
 
 def zeros(index: Index, x: Source) -> Scalar:

@@ -15,6 +15,7 @@ import numpy as np
 
 import ganglion.dtypes as dt
 from ganglion.errors import DTypeError, ShapeError
+from ganglion.ops import taps
 from ganglion.ops.create import arange
 from ganglion.ops.movement import cast, reshape
 from ganglion.ops.record import Op, Saved
@@ -98,10 +99,6 @@ def _inside(x: Array, size: Shape, pairs: Pairs) -> Array:
 # --- max pooling ----------------------------------------------------------------------------------
 
 
-def _position_type(kernel: Shape) -> dt.dtype:
-    return dt.uint8 if math.prod(kernel) <= 255 else dt.int32
-
-
 def _lowest(dtype: np.dtype[Any]) -> Any:
     return -np.inf if dtype.kind == "f" else np.iinfo(dtype).min
 
@@ -111,7 +108,7 @@ def _max_pool_array(x: Array, ceil_mode: bool, **window: Any) -> tuple[Array, Ar
     shape = w.shape(x.shape, ceil_mode)
     size, out = x.shape[2:], shape[2:]
     seen = w.over(padded(x, w.around(size, out), _lowest(x.dtype)), out)
-    positions = np.empty(shape, _position_type(w.kernel).numpy)
+    positions = np.empty(shape, taps.position_type(w.kernel).numpy)
     positions[...] = _first_inside(w, out)
     best: Array = np.full(shape, _lowest(x.dtype), x.dtype)
     for number, cell in cells(w.kernel):
@@ -162,7 +159,7 @@ def _only(x: Array, mask: Array) -> Array:
 def _infer_max_pool(x: Meta, ceil_mode: bool, **window: Any) -> tuple[Meta, Meta]:
     w = Window(**window)
     shape = w.shape(x.shape, ceil_mode)
-    return Meta(shape, x.dtype), Meta(shape, _position_type(w.kernel))
+    return Meta(shape, x.dtype), Meta(shape, taps.position_type(w.kernel))
 
 
 def _window(s: Saved) -> dict[str, Any]:
@@ -179,6 +176,7 @@ MAX_POOL: Op = Op(
     saves="1",
     outputs=2,
     vjp_takes_none=True,
+    element=taps.max_pool,
     flops=lambda x, **window: _infer_max_pool(x, **window)[0].numel * math.prod(window["kernel"]),
 )
 # zeros of spatial ``size`` with g added at the positions

@@ -170,9 +170,7 @@ CUMSUM: Op = _running(
     sweep.cumsum,
 )
 CUMPROD = _running("cumprod", np.multiply, _cumprod_rule, "xo", sweep.cumprod)
-LOGCUMSUMEXP = _running(
-    "logcumsumexp", np.logaddexp, _logcumsumexp_rule, "xo", sweep.logcumsumexp
-)
+LOGCUMSUMEXP = _running("logcumsumexp", np.logaddexp, _logcumsumexp_rule, "xo", sweep.logcumsumexp)
 
 
 def cumsum(

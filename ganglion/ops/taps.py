@@ -1,10 +1,11 @@
-"""What one element of a convolution, and of its two gradients, is.
+"""What one element of a convolution, of its two gradients, and of a maximum over windows is.
 
-Convolutions of floats have kernels of their own; these rules serve integers and empty operands.
+Those of floats have kernels of their own; these rules serve integers and empty operands.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
@@ -26,11 +27,17 @@ class Window(NamedTuple):
     groups: int
 
 
+def _inside(at: Sequence[Scalar], size: Shape) -> Scalar:
+    """Whether a pixel exists."""
+    there = ALWAYS
+    for i, n in zip(at, size, strict=True):
+        there = there & (i >= 0) & (i < n)
+    return there
+
+
 def _found(x: Source, lead: Sequence[Scalar], at: Sequence[Scalar], there: Scalar) -> Scalar:
     """An element of an image, 0 outside and where it is not ``there``."""
-    for i, size in zip(at, x.shape[2:], strict=True):
-        there = there & (i >= 0) & (i < size)
-    return scalar.guarded(there, x(*lead, *at), 0)
+    return scalar.guarded(there & _inside(at, x.shape[2:]), x(*lead, *at), 0)
 
 
 def _seen(places: Sequence[Scalar], taps: Sequence[Scalar], window: Window) -> list[Scalar]:
@@ -87,3 +94,47 @@ def conv_weight(
         return _found(x, lead, _seen(places, taps, window), ALWAYS) * g(n, o, *places)
 
     return scalar.reduce("sum", (g.shape[0], *g.shape[2:]), term)
+
+
+# --- maxima ---------------------------------------------------------------------------------------
+
+
+def position_type(kernel: Shape) -> dt.dtype:
+    """The integers that number the taps of a window."""
+    return dt.uint8 if math.prod(kernel) <= 255 else dt.int32
+
+
+def _lowest(dtype: dt.dtype) -> float:
+    if dtype.is_floating_point:
+        return -math.inf
+    return -(1 << 8 * dtype.itemsize - 1) if dtype.is_signed else 0
+
+
+def max_pool(
+    index: tuple[Scalar, ...], x: Source, ceil_mode: bool, kernel: Shape, stride: Shape,
+    padding: Shape, dilation: Shape,
+) -> tuple[Scalar, Scalar]:  # fmt: skip
+    """The greatest element of a window, and its tap: the first of equals, or the last NaN."""
+    n, c, *places = index
+    window = Window(stride, tuple([(p, p) for p in padding]), dilation, 1)
+
+    def seen(*taps: Scalar) -> tuple[Scalar, Scalar]:
+        at = _seen(places, taps, window)
+        there = _inside(at, x.shape[2:])
+        return there, scalar.guarded(there, x(n, c, *at), _lowest(x.dtype))
+
+    def first(*taps: Scalar) -> Scalar:
+        there, value = seen(*taps)
+        best = there & scalar.eq(value, greatest)
+        return scalar.where(best, scalar.flat(taps, kernel), math.prod(kernel))
+
+    def missing(*taps: Scalar) -> Scalar:
+        _, value = seen(*taps)
+        return scalar.where(scalar.ne(value, value), scalar.flat(taps, kernel), -1)
+
+    greatest = scalar.reduce("max", kernel, lambda *taps: seen(*taps)[1])
+    tap = scalar.reduce("min", kernel, first)
+    if x.dtype.is_floating_point:
+        last = scalar.reduce("max", kernel, missing)
+        tap = scalar.where(last >= 0, last, tap)
+    return greatest, scalar.cast(tap, position_type(kernel))

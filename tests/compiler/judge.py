@@ -15,6 +15,7 @@ from ganglion.compiler.interpret import interpret
 from ganglion.compiler.program import Program
 from ganglion.errors import TraceError
 from ganglion.graph import Graph, Node, Value
+from ganglion.ops.record import OPS
 from ganglion.tensor import Tensor, wrap
 from ganglion.tree import leaves
 from tests.ops import checker
@@ -29,35 +30,43 @@ UNIT = {"float16": 2e-3, "bfloat16": 1.6e-2, "float32": 2e-6, "float64": 1e-12}
 
 @dataclass(frozen=True)
 class Past:
-    """What a value was computed from: the coarsest rounding, the longest sum, the largest number."""
+    """What a value was computed from: the coarsest rounding, the longest sum, the largest numbers.
+
+    ``size`` is one number, or one for each element where only elements met.
+    """
 
     unit: float = 0.0
     terms: int = 1
-    size: float = 0.0
+    size: Any = 0.0
 
     def also(self, other: "Past") -> "Past":
-        return Past(
-            max(self.unit, other.unit), max(self.terms, other.terms), max(self.size, other.size)
-        )
+        size = np.maximum(self.size, other.size)
+        return Past(max(self.unit, other.unit), max(self.terms, other.terms), size)
 
 
 def pasts(graph: Graph, found: dict[Value, np.ndarray]) -> dict[Node, Past]:
     """The past of every node of a graph, from the values that the interpreter found."""
     known: dict[Node, Past] = {}
     for node in graph.topological():
+        op = OPS.get(node.op_name)
+        pointwise = op is not None and op.scalar is not None
         made = Past()
         for value in node.operands:
-            made = made.also(known[value.node]).also(Past(terms=max(value.meta.numel, 1)))
+            before = known[value.node]
+            size = before.size if pointwise else np.max(before.size, initial=0)
+            made = made.also(Past(before.unit, max(before.terms, value.meta.numel), size))
         for value in node.values:
-            made = made.also(Past(UNIT.get(value.dtype.name, 0), 1, largest(found[value])))
+            size = magnitudes(found[value])
+            size = size if pointwise else np.max(size, initial=0)
+            made = made.also(Past(UNIT.get(value.dtype.name, 0), 1, size))
         known[node] = made
     return known
 
 
-def largest(array: np.ndarray) -> float:
-    """The largest finite magnitude."""
+def magnitudes(array: np.ndarray) -> np.ndarray:
+    """How large elements are; 0 for those that are not finite."""
     wide = np.abs(np.asarray(array, np.float64))
-    return float(np.max(wide, where=np.isfinite(wide), initial=0))
+    return np.where(np.isfinite(wide), wide, 0)
 
 
 def difference(got: np.ndarray, want: np.ndarray, past: Past, times: float = 1) -> str:
@@ -68,9 +77,9 @@ def difference(got: np.ndarray, want: np.ndarray, past: Past, times: float = 1) 
         wrong = got != want
     else:
         got, want = got.astype(np.float64), want.astype(np.float64)
-        allowed = times * past.unit * math.sqrt(past.terms) * (np.abs(want) + past.size)
-        same = (got == want) | (np.isnan(got) & np.isnan(want))
-        with np.errstate(invalid="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
+            allowed = times * past.unit * math.sqrt(past.terms) * (np.abs(want) + past.size)
+            same = (got == want) | (np.isnan(got) & np.isnan(want))
             wrong = ~(same | (np.isfinite(want) & (np.abs(got - want) <= allowed)))
     if not np.any(wrong):
         return ""
@@ -142,7 +151,7 @@ def gradients(sample: Sample, tensors: list[Tensor], which: list[int], order: in
 
 @dataclass
 class Joined:
-    """Calls that are traced into one program; ``refused`` are the errors of those that cannot be."""
+    """Calls that are traced into one program; ``refused`` are those that cannot be, and why."""
 
     calls: list[tuple[Sample, str, int]]
     refused: dict[int, str] = field(default_factory=dict)

@@ -9,6 +9,7 @@ import atexit
 import itertools
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -105,7 +106,7 @@ def threads(name, seconds):
     in_threads(lambda number: course.follow(trainings[number].run(1)), 8)
     for _ in until(seconds):
         trainings = [Training(name).run(1) for _ in range(8)]
-        in_threads(lambda number: course.follow(trainings[number]), 8)
+        in_threads(lambda number, all=trainings: course.follow(all[number]), 8)
 
 
 def sharing(name, seconds):
@@ -120,46 +121,53 @@ def sharing(name, seconds):
 
 
 class Storm:
-    """SIGINT again and again, raised as KeyboardInterrupt while it is ``let`` in."""
+    """SIGINT again and again; few are raised as KeyboardInterrupt."""
 
-    def __init__(self, seconds):
-        self.let, self.raised = False, 0
+    SENDER = (
+        "import os, time, sys\nwhile os.getppid() == int(sys.argv[1]):\n"
+        "    time.sleep(5e-4)\n    os.kill(os.getppid(), 2)"
+    )
+
+    def __init__(self):
+        self.wait, self.raised = 0, 0
         signal.signal(signal.SIGINT, self._arrive)
-        self.end = time.monotonic() + seconds
-        self.thread = threading.Thread(target=self._blow, daemon=True)
-        self.thread.start()
+        self.sender = subprocess.Popen([sys.executable, "-c", self.SENDER, str(os.getpid())])
 
     def _arrive(self, *_):
-        if self.let:
-            self.let = False
+        self.wait -= 1
+        if self.wait == 0:
             self.raised += 1
             raise KeyboardInterrupt
 
-    def _blow(self):
-        while time.monotonic() < self.end:
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.0007)
+    def end(self):
+        """Let the sun shine."""
+        self.sender.kill()
+        self.sender.wait()
+
+    def through(self, work, wait=1):
+        """Do some work, in which the signal of this number is raised, if so many arrive."""
+        try:
+            self.wait = wait
+            work()
+            self.wait = 0
+        except KeyboardInterrupt:
+            pass
 
 
 def interrupts(name, seconds):
     """Ctrl-C in the middle of steps: each is done wholly or not at all."""
     course = Course(name)
-    training = Training(name).run(1)
-    storm = Storm(seconds)
-    place = 1
-    while storm.thread.is_alive():
+    storm = Storm()
+    training, place = Training(name).run(1), 1
+    for _ in until(seconds):
         if place == STEPS:
             training, place = Training(name).run(1), 1
-        batch = next(course.batches(training, place))
-        try:
-            storm.let = True
-            training.step(*batch)
-            storm.let = False
-        except KeyboardInterrupt:
-            pass
+        (batch,) = itertools.islice(course.batches(training, place), 1)
+        storm.through(lambda batch=batch, step=training.step: step(*batch))
         found = course.place(training)
         assert found in (place, place + 1)
         place = found
+    storm.end()
     course.follow(training)
     assert storm.raised > seconds, storm.raised
 
@@ -168,22 +176,15 @@ def first_interrupts(name, seconds):
     """Ctrl-C while steps are traced, compiled and loaded: the next call does all that anew."""
     os.environ["GANGLION_CACHE_MB"] = "0"
     course = Course(name)
-    raised = 0
+    storm = Storm()
     for turn in until(seconds):
         training = Training(name)
-        storm = Storm(0.002 * (1 + 7 * turn))
-        while storm.thread.is_alive():
-            try:
-                storm.let = True
-                time.sleep(0.001)
-                training.step(*training.batches[0])
-                break
-            except KeyboardInterrupt:
-                pass
-        storm.let = False
-        raised += storm.raised
-        course.follow(training if storm.raised == 0 else Training(name).run(1))
-    assert raised
+        storm.through(lambda training=training: training.step(*training.batches[0]), 1 + 5 * turn)
+        done = course.place(training) if training.optimizer.state else 0
+        assert done in (0, 1)
+        course.follow(training)
+    storm.end()
+    assert storm.raised, storm.raised
 
 
 def exit_while_training(name, seconds):
@@ -200,7 +201,7 @@ def exit_while_training(name, seconds):
     time.sleep(seconds)
     course.follow(trainings[0])
     last = Training(name).run(1)
-    atexit.register(lambda: (course.follow(last), print("followed")))
+    atexit.register(lambda: (course.follow(last), print("followed")))  # noqa: T201
 
 
 def one_core(name, seconds):
