@@ -1,0 +1,173 @@
+"""Where the time of a compiled step's first call goes, in processes of their own.
+
+    python benchmarks/startup.py gpt resnet20 --starts 3
+    python benchmarks/startup.py gpt --functions 25
+
+``cold``: no compiled code on disk; ``cached``: all of it. What counts is processor time, of all
+threads, since it does not depend on what else the machine does; ``clock`` is the whole call by the
+clock. Beside the times stand the lines of LLVM text and those of the longest kernels. With
+``--functions`` the slowest functions of a cold start follow.
+"""
+
+import argparse
+import cProfile
+import functools
+import importlib
+import json
+import os
+import pstats
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import machine
+from peers.table import OURS, PEERS, THREADS
+from workloads import WORKLOADS
+
+COMPILER = "ganglion.compiler"
+
+# The functions that are a stage of the first call, by module; none calls one of another stage.
+STAGES = {
+    "trace": ("compiled.capture",),
+    "recall": ("native.remembered",),
+    "expand": ("native.expand",),
+    "plan": ("native.plan",),
+    "text": ("native.Source",),
+    "compile": ("native.objects", "pool.objects"),
+    "load": ("native.load", "pool.load"),
+    "keep": ("native.remember",),
+}
+COLUMNS = ("import", *STAGES, "rest", "all", "clock")
+LONGEST = 4  # kernels of which the lines are shown
+SECONDS = 300  # a first call that takes longer is given up
+
+
+class Stages:
+    """Processor time of each stage, in milliseconds, and the text that was written."""
+
+    def __init__(self) -> None:
+        self.spent: Counter[str] = Counter()
+        self.kernels: list[int] = []
+        with_text = self._import()
+        self._watch_text(with_text)
+        for stage, names in STAGES.items():
+            for name in names:
+                self._watch(stage, name)
+
+    def _import(self) -> Any:
+        start = time.process_time()
+        native = importlib.import_module(f"{COMPILER}.native")
+        self.spent["import"] = 1e3 * (time.process_time() - start)
+        return native.Source
+
+    def _watch(self, stage: str, path: str) -> None:
+        module, name = path.split(".")
+        holder = importlib.import_module(f"{COMPILER}.{module}")
+        setattr(holder, name, self._timed(stage, getattr(holder, name)))
+
+    def _watch_text(self, source: Any) -> None:
+        texts = source.texts
+
+        def measured(written: Any) -> list[str]:
+            self.kernels = sorted((m.length for m in written.kernels), reverse=True)
+            found: list[str] = self._timed("text", texts)(written)
+            return found
+
+        source.texts = measured
+
+    def _timed(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function, updated=())
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            start = time.process_time()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self.spent[stage] += 1e3 * (time.process_time() - start)
+
+        return timed
+
+
+def costs(workload: str) -> dict[str, Any]:
+    """Of a first call here and now: milliseconds by column, and the lines of each kernel."""
+    side = PEERS[OURS].make("train", WORKLOADS[workload])
+    clock, processor = time.perf_counter(), time.process_time()
+    stages = Stages()
+    side.run()
+    spent = stages.spent
+    total = 1e3 * (time.process_time() - processor)
+    spent["rest"] = total - sum(spent.values())
+    spent |= {"all": total, "clock": 1e3 * (time.perf_counter() - clock)}
+    return {"spent": spent, "kernels": stages.kernels}
+
+
+def start(workload: str, cache: str) -> dict[str, Any]:
+    """The same in a process of its own, with a folder for compiled code."""
+    environment = {**os.environ, "GANGLION_CACHE": cache, "PYTHONPYCACHEPREFIX": cache}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # Python's own code is kept, once installed
+    done = subprocess.run(  # noqa: S603 - this file, started again
+        [sys.executable, __file__, workload, "--here"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def measure(workload: str, starts: int) -> None:
+    """Print the medians of several cold and cached starts."""
+    cold, cached = [], []
+    with tempfile.TemporaryDirectory() as cache:
+        start(workload, cache)
+        for _ in range(starts):
+            shutil.rmtree(Path(cache, "kernels"))
+            cold.append(start(workload, cache))
+            cached.append(start(workload, cache))
+    for kind, found in (("cold", cold), ("cached", cached)):
+        medians = [statistics.median(s["spent"].get(c, 0.0) for s in found) for c in COLUMNS]
+        print(f"{workload:10}{kind:8}" + "".join(f"{m:9.0f}" for m in medians), flush=True)
+    lines = cold[0]["kernels"]
+    print(f"{'':18}{len(lines)} kernels, {sum(lines)} lines; longest {lines[:LONGEST]}", flush=True)
+
+
+def slowest(workload: str, count: int) -> None:
+    """Print the slowest functions of a first call without compiled code on disk."""
+    os.environ["GANGLION_CACHE_MB"] = "0"
+    side = PEERS[OURS].make("train", WORKLOADS[workload])
+    profile = cProfile.Profile()
+    profile.runcall(side.run)
+    pstats.Stats(profile).sort_stats("tottime").print_stats(count)
+
+
+def main() -> None:
+    """Measure what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("workloads", nargs="*", default=list(WORKLOADS), help=", ".join(WORKLOADS))
+    parser.add_argument("--starts", type=int, default=3, help="cold and cached ones (3)")
+    parser.add_argument("--functions", type=int, default=0, help="slowest functions to show (0)")
+    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    machine.limit(THREADS)
+    if options.here:
+        print(json.dumps(costs(options.workloads[0])))
+        return
+    print(f"{'milliseconds':18}" + "".join(f"{column:>9}" for column in COLUMNS))
+    for workload in options.workloads:
+        measure(workload, options.starts)
+        if options.functions:
+            slowest(workload, options.functions)
+
+
+if __name__ == "__main__":
+    main()
