@@ -63,7 +63,7 @@ class Statement:
 
     def __post_init__(self) -> None:
         self.shape = self.value.shape
-        self.loads = list(loads(self.expression))
+        self.loads = loads(self.expression)
         self.reads: dict[Stored, None] = dict.fromkeys(load.args[0] for load in self.loads)
 
     @property
@@ -147,24 +147,24 @@ def lower(graph: Graph) -> Lowered:
     return _Lowering(graph).run()
 
 
-def loads(e: Scalar) -> Iterator[Scalar]:
+def loads(e: Scalar) -> list[Scalar]:
     """Every load in an expression, once."""
-    for found in nodes(e):
-        if found.op == "load":
-            yield found
+    if e.known is not None and "loads" in e.known:
+        return e.known["loads"]  # type: ignore[no-any-return]
+    return e.keep("loads", [found for found in nodes(e) if found.op == "load"])
 
 
-def nodes(e: Scalar) -> Iterator[Scalar]:
+def nodes(e: Scalar) -> list[Scalar]:
     """Every expression inside one, itself included, once."""
-    seen = {e}
-    waiting = [e]
+    seen, found, waiting = {e}, [], [e]
     while waiting:
         x = waiting.pop()
-        yield x
+        found.append(x)
         for a in x.args:
             if type(a) is Scalar and a not in seen:
                 seen.add(a)
                 waiting.append(a)
+    return found
 
 
 _INDEX_ARITHMETIC = frozenset({"add", "sub", "mul", "quotient", "remainder"})
@@ -367,7 +367,7 @@ class _Lowering:
             if op.part is not None:
                 return 0, False
             body = _body_of(op, node, apart, node.values[0])
-            found = list(nodes(body(sc.indexes(node.outputs[0].shape))))
+            found = nodes(body(sc.indexes(node.outputs[0].shape)))
             work = sum(1 for e in found if _is_work(e))
             self.own[key] = work, any(e.op == "reduce" for e in found)
         return self.own[key]
@@ -382,7 +382,8 @@ class _Lowering:
             return False
         if len(readers) > 1:
             return True
-        return any(v.meta.numel > value.meta.numel for n in readers for v in n.values)
+        size = value.meta.numel
+        return any(v.meta.numel > size for n in readers for v in n.values)
 
     def _readers(self, value: Value) -> Iterator[Node]:
         """The nodes that read a value, seen through views."""

@@ -79,7 +79,9 @@ def arrange(group: Group, layouts: Layouts) -> Nest:
 
 def passes(group: Group) -> dict[Stored, int]:
     """In which pass of its nest a group makes each value."""
-    nest = _flat(group) if group.flat else _Rows(group).nest()
+    if group.flat:
+        return dict.fromkeys((s.value for s in group.statements), 0)
+    nest = _Rows(group).nest()
     return {step.value: k for k, one in enumerate(nest.passes) for step in one.steps}
 
 
@@ -94,7 +96,8 @@ def _flat(group: Group) -> Nest:
     for s in group.statements:
         own = first.index if s.shape == first.shape else sc.unflat(number, s.shape)
         places = {a: b for a, b in zip(s.index, own, strict=True) if a.op == "index"}
-        one.steps.append(Step(s.value, tuple(own), replaced(s.expression, places)))
+        expression = s.expression if s is first else replaced(s.expression, places)
+        one.steps.append(Step(s.value, tuple(own), expression))
     return Nest([], [one])
 
 

@@ -135,15 +135,18 @@ class Emitter:
 
         If ``guarded``, memory is read only where it holds.
         """
-        code, lanes, usual = self.code, self.value(condition), self.value(y)
-        if not self._is_uniform(x):
+        code, lanes = self.code, self.value(condition)
+        if lanes.name in ("true", "false"):
+            return self.value(x if lanes.name == "true" else y)
+        usual = self.value(y)
+        if lanes.lanes > 1 or not self._is_uniform(x):
             usual = self.wide(usual)
-        lanes, usual = self._together([lanes, usual])
         mask = self.mask
         if guarded and lanes.lanes > 1:
             mask = lanes if mask is None else code.op("and", lanes, mask)
         before, yes, after = code.block, code.label("demanded"), code.label("after")
-        code.branch(self._any(mask if guarded and mask is not None else lanes), yes, after)
+        wanted = lanes if lanes.lanes == 1 or mask is None or not guarded else mask
+        code.branch(self._any(wanted), yes, after)
         code.at(yes)
         with code.scope():
             inside = Emitter(
@@ -151,7 +154,7 @@ class Emitter:
             )
             demanded = inside.value(x)
             demanded = code.splat(demanded, usual.lanes) if demanded.lanes == 1 else demanded
-            found = code.select(lanes, demanded, usual)
+            found = demanded if lanes.lanes == 1 else code.select(lanes, demanded, usual)
             last = code.block
             code.jump(after)
         code.at(after)

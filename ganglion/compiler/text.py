@@ -479,6 +479,9 @@ class Code:
 
     def masked_store(self, value: Reg, pointer: Reg, mask: Reg) -> None:
         """Store the lanes where the mask is set."""
+        if mask == first_lanes(1, mask.lanes):  # of one narrowed lane LLVM would store the wide one
+            self.store(self.extract(value, 0), pointer)
+            return
         name = f"llvm.masked.store.{_mangled(value.type)}.p0"
         self.module.declare(name, "void", f"{value.type}, ptr, i32, {mask.type}")
         align = BYTES[value.element]

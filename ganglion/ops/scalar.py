@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -25,16 +25,28 @@ import ganglion.dtypes as dt
 from ganglion.shapes import Shape
 
 Array = np.ndarray[Any, Any]
+T = TypeVar("T")
 INDEX = dt.int64
 
 
 class Scalar:
-    """An expression: an instruction, its arguments and the dtype of its value."""
+    """An expression: an instruction, its arguments and the dtype of its value.
 
-    __slots__ = ("args", "dtype", "op")
+    ``known`` is for what is found out about it and is worth keeping, by name.
+    """
+
+    __slots__ = ("args", "dtype", "known", "op")
 
     def __init__(self, op: str, args: tuple[Any, ...], dtype: dt.dtype) -> None:
         self.op, self.args, self.dtype = op, args, dtype
+        self.known: dict[str, Any] | None = None
+
+    def keep(self, name: str, value: T) -> T:
+        """The value, known from now on."""
+        if self.known is None:
+            self.known = {}
+        self.known[name] = value
+        return value
 
     def __repr__(self) -> str:
         return f"{self.op}({', '.join(map(repr, self.args))})"
@@ -348,6 +360,7 @@ class Affine:
             return const(self.constant, INDEX)
         if self.constant:
             found = Scalar("add", (found, const(self.constant, INDEX)), INDEX)
+        found.keep("affine", self)
         return found
 
 
@@ -365,6 +378,12 @@ def extent(i: Scalar) -> int:
 
 def affine(x: Scalar) -> Affine | None:
     """An index expression as a sum of indexes times constants, if it is one."""
+    if x.known is not None and "affine" in x.known:
+        return x.known["affine"]  # type: ignore[no-any-return]
+    return x.keep("affine", _affine(x))
+
+
+def _affine(x: Scalar) -> Affine | None:
     if x.op == "const":
         return Affine(x.args[0], {})
     if x.op == "index" or (x.op in ("quotient", "remainder") and _splits.get(_key(x)) is x):

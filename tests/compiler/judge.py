@@ -116,6 +116,7 @@ def outcome(program: Program, arguments: Sequence[np.ndarray]) -> Outcome:
     found = dict(zip(values, arrays, strict=True))
     past = pasts(graph, found)
     step = native.build(program)
+    states = [x.copy() for x in states]  # what was found may be views of the old ones
     got = step(arguments, states)
     made = Outcome(hosts={x.host.op_name for x in step.schedule.launches if x.host})
     for value, array in zip(graph.outputs, got, strict=True):
