@@ -119,16 +119,31 @@ def available(interpret: bool = False) -> bool:
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
-    """No search for garbage: while large graphs grow it takes a third of the time, in vain."""
-    if not gc.isenabled():
-        yield
-        return
-    gc.disable()
+def _unharmed() -> Iterator[None]:
+    """An error inside leaves the thread's mode and the garbage collector as they were.
+
+    What switches them inside puts them back as well, but Ctrl-C may come in the midst of that.
+    """
+    before, collects = dict(vars(thread)), gc.isenabled()
     try:
         yield
+    except BaseException:
+        vars(thread).update(before)
+        if collects:
+            gc.enable()
+        raise
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """No search for garbage: while large graphs grow it takes a third of the time, in vain."""
+    collects = gc.isenabled()
+    try:
+        gc.disable()
+        yield
     finally:
-        gc.enable()
+        if collects:
+            gc.enable()
 
 
 class Compiled:
@@ -174,10 +189,12 @@ class Compiled:
             if not kwargs and known and known[0].structure == len(args) and known[0].fits(args):
                 return known[0](args)  # the usual case, with nothing to unpack
             leaves, structure = flatten(args, kwargs)
-            found = self._found(leaves, structure) or self._new(args, kwargs, leaves, structure)
+            with _unharmed():
+                found = self._found(leaves, structure) or self._new(args, kwargs, leaves, structure)
             if found is not None:
                 return found(leaves)
-        result = self.function(*args, **kwargs)
+        with _unharmed():
+            result = self.function(*args, **kwargs)
         if self._failed is not None:  # and the function itself is not to blame
             self._give_up(self._failed)
         return result
