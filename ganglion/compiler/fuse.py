@@ -125,7 +125,7 @@ class _Fusion:
         last, votes = real(s.index)[-1], 0
         for load in s.loads:
             place = place_of(load, self.layouts[load.args[0]])
-            if place is not None:
+            if place is not None and any(i in place.terms for i in s.bound):
                 votes += place.terms.get(last) == 1
                 votes -= any(place.terms.get(i) == 1 for i in s.bound)
         return votes > 0

@@ -29,6 +29,7 @@ CHEAP = 3  # instructions that are rather repeated than stored
 LARGEST = 300  # instructions that one element may take
 SPLIT_WORK = 1 << 14  # elements from which a reduction to few results is cut into parts
 MOST_PARTS = 32
+ENOUGH_RESULTS = 64  # to share the work without cutting it
 
 Body = Callable[[Sequence[Scalar]], Scalar]
 
@@ -467,10 +468,18 @@ def _parts(value: Stored, expression: Scalar) -> int:
     bound = expression.args[1]
     results = math.prod(value.shape)
     work = results * math.prod(i.args[1] for i in bound)
-    if work < SPLIT_WORK or results >= 1 << 14 or (results >= 64 and work // results < 256):
+    if work < SPLIT_WORK or results >= 1 << 14:
+        return 1
+    if results >= ENOUGH_RESULTS and (work // results < 256 or _along_rows(expression)):
         return 1
     first = bound[0].args[1]
     return max(p for p in range(1, MOST_PARTS + 1) if first % p == 0)
+
+
+def _along_rows(reduction: Scalar) -> bool:
+    """Whether what is combined are neighbours in memory: rows are quick to go through."""
+    largest = max(loads(reduction), key=lambda x: math.prod(x.args[0].shape), default=None)
+    return largest is not None and largest.args[-1] in reduction.args[1]
 
 
 def _body_of(op: Op, node: Node, sources: Sequence[Source | None], value: Value) -> Body:
