@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +33,19 @@ from workloads import WORKLOADS
 
 COMPILER = "ganglion.compiler"
 
-# The functions that are a stage of the first call, by module; none calls one of another stage.
+# The functions that are a stage of the first call, by module; none calls one of another stage, but
+# that text is written while what was written before is compiled.
 STAGES = {
     "trace": ("compiled.capture",),
     "recall": ("native.remembered",),
-    "expand": ("native.expand",),
-    "plan": ("native.plan",),
-    "text": ("native.Source",),
-    "compile": ("native.objects", "pool.objects"),
+    "expand": ("source.expand",),
+    "plan": ("source.plan",),
+    "text": ("source.Source",),
+    "compile": ("source.objects", "pool.objects"),
     "load": ("native.load", "pool.load"),
     "keep": ("native.remember",),
 }
+IMPORTED_BY = {"compiled": "native", "native": "native", "pool": "native", "source": "source"}
 COLUMNS = ("import", *STAGES, "rest", "all", "clock")
 LONGEST = 4  # kernels of which the lines are shown
 SECONDS = 300  # a first call that takes longer is given up
@@ -55,30 +57,42 @@ class Stages:
     def __init__(self) -> None:
         self.spent: Counter[str] = Counter()
         self.kernels: list[int] = []
-        with_text = self._import()
-        self._watch_text(with_text)
-        for stage, names in STAGES.items():
-            for name in names:
-                self._watch(stage, name)
+        native = self._import("native")
+        later = native.later
+        native.later = lambda name: self._import(name) if name == "source" else later(name)
 
-    def _import(self) -> Any:
+    def _import(self, name: str) -> Any:
+        """Import a file of the compiler, and what it imports, and watch its stages."""
         start = time.process_time()
-        native = importlib.import_module(f"{COMPILER}.native")
-        self.spent["import"] = 1e3 * (time.process_time() - start)
-        return native.Source
+        module = importlib.import_module(f"{COMPILER}.{name}")
+        self.spent["import"] += 1e3 * (time.process_time() - start)
+        if name == "source":
+            self._watch_text(module.Source)
+        for stage, names in STAGES.items():
+            for of, watched in (path.split(".") for path in names):
+                if name == IMPORTED_BY[of]:
+                    self._watch(stage, of, watched)
+        return module
 
-    def _watch(self, stage: str, path: str) -> None:
-        module, name = path.split(".")
-        holder = importlib.import_module(f"{COMPILER}.{module}")
+    def _watch(self, stage: str, of: str, name: str) -> None:
+        holder = importlib.import_module(f"{COMPILER}.{of}")
         setattr(holder, name, self._timed(stage, getattr(holder, name)))
 
     def _watch_text(self, source: Any) -> None:
         texts = source.texts
 
-        def measured(written: Any) -> list[str]:
-            self.kernels = sorted((m.length for m in written.kernels), reverse=True)
-            found: list[str] = self._timed("text", texts)(written)
-            return found
+        def measured(written: Any) -> Iterator[str]:
+            modules = texts(written)
+            while True:
+                start = time.thread_time()
+                text = next(modules, None)
+                spent = 1e3 * (time.thread_time() - start)
+                self.spent["text"] += spent
+                self.spent["compile"] -= spent
+                if text is None:
+                    break
+                yield text
+            self.kernels = sorted(written.lengths, reverse=True)
 
         source.texts = measured
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import ganglion.eager  # from here on op calls have a listener
 import ganglion.random  # ... and draws have a generator
+from ganglion import heavy
 from ganglion.config import VERSION
 from ganglion.creation import tensor as tensor  # hides the module of that name
 
@@ -206,6 +207,13 @@ _WHERE = {
 _PACKAGES = "autograd backends cuda data linalg metrics nn optim random train utils".split()
 
 __all__ = [*_WHERE, *_PACKAGES, "e", "inf", "nan", "newaxis", "pi"]
+
+
+def _compiled_kernel(*call: Any) -> Any:
+    return importlib.import_module("ganglion.compiler.backend").kernel(*call)
+
+
+heavy.maker = _compiled_kernel
 
 
 def __getattr__(name: str) -> Any:

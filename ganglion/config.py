@@ -154,7 +154,7 @@ class Flags:
         _bool,
         "0, 1, false or true",
         lambda: True,
-        "Whether heavy eager operations may use compiled kernels; 0 means NumPy alone.",
+        "Whether heavy eager operations use compiled kernels; 0 means NumPy alone.",
     )
     cache_mb: Flag[int] = Flag(
         "GANGLION_CACHE_MB",

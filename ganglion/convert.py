@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import ganglion.dtypes as dt
-from ganglion.dispatch import read
+from ganglion.dispatch import mode, read
 from ganglion.errors import ArgumentError, ArgumentTypeError, AutogradError, ShapeError
 from ganglion.ops.join import unbind
 from ganglion.ops.movement import cast, clone
@@ -329,6 +329,9 @@ def numel(input: Tensor) -> int:
 
 def is_contiguous(input: Tensor, memory_format: Any = None) -> bool:
     """Whether the elements lie in row-major order without gaps."""
+    tracer = mode.tracer
+    if tracer is not None:
+        return bool(tracer.form(input).flags.c_contiguous)
     flags = getattr(input._data, "flags", None)
     return True if flags is None else bool(flags.c_contiguous)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextvars
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -41,6 +40,9 @@ class Tracing(Protocol):
 
     def flag(self, tensor: Tensor) -> None:
         """A tensor's ``requires_grad`` is about to be set."""
+
+    def form(self, tensor: Tensor) -> Any:
+        """Memory laid out as the tensor's is, whatever it contains."""
 
     def born(self, tensor: Tensor) -> Tensor:
         """A tensor was made from Python's data: a constant of the trace."""
@@ -82,18 +84,22 @@ def read(tensor: Tensor) -> Any:
     return mode.listener.read(tensor)
 
 
-@contextmanager
-def eagerly() -> Iterator[None]:
+class listening:  # noqa: N801 - read like a function
+    """Send this thread's calls to ``listener`` inside the block.
+
+    No generator: one whose end Ctrl-C prevents would end later, and change the mode then.
+    """
+
+    def __init__(self, listener: Listener) -> None:
+        self.listener = listener
+
+    def __enter__(self) -> None:
+        self.previous, mode.listener = mode.listener, self.listener
+
+    def __exit__(self, *error: object) -> None:
+        mode.listener = self.previous
+
+
+def eagerly() -> listening:
     """Compute at once inside the block, even in a trace: what is made there exists before it."""
-    with listening(Mode.listener):
-        yield
-
-
-@contextmanager
-def listening(listener: Listener) -> Iterator[None]:
-    """Send this thread's calls to ``listener`` inside the block."""
-    previous, mode.listener = mode.listener, listener
-    try:
-        yield
-    finally:
-        mode.listener = previous
+    return listening(Mode.listener)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import ganglion.dtypes as dt
-from ganglion import dispatch
+from ganglion import dispatch, heavy
 from ganglion.autograd.inplace import check_writable, own_saved, rebase
 from ganglion.autograd.tape import record
 from ganglion.dispatch import mode
@@ -38,9 +38,10 @@ class Eager:
         """Run the kernel on the inputs' arrays and wrap what it returns."""
         inputs, arrays, plain, live = prepare(op, inputs)
         try:
-            if plain:
+            out = heavy.run(op, arrays, params) if op.heavy else None
+            if out is None and plain:
                 out = mode.run(op.kernel, *arrays, **params)
-            else:
+            elif out is None:
                 out = run_kernel(op, arrays, params)
         except GanglionError:
             raise

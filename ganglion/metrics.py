@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ganglion.dispatch import mode
 from ganglion.errors import ArgumentError, ArgumentTypeError, CheckpointError, ShapeError
 from ganglion.tensor import Tensor
 
@@ -59,6 +60,27 @@ class Metric(ABC):
     def update(self, outputs: Values, targets: Values) -> None:
         """Add one batch; `ShapeError` when outputs and targets do not fit."""
         self.add(_array(outputs), _array(targets))
+
+    def part(self, outputs: Any, targets: Any) -> Any:
+        """What `take` needs of a batch: tensors made by ops, so that a compiled step can hold them.
+
+        A class that defines `add` or `update` and not this gets the outputs and targets.
+        """
+        return outputs, targets
+
+    def take(self, part: Any) -> None:
+        """Add a batch by its `part`: sums by name, or outputs and targets."""
+        if isinstance(part, dict):
+            for name, value in part.items():
+                self.sums[name] += value.item()
+        else:
+            self.update(*part)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        own = vars(cls)
+        if "part" not in own and ("add" in own or "update" in own):
+            cls.part = Metric.part  # type: ignore[method-assign]
 
     def better(self, new: float, old: float) -> bool:
         """Whether `new` improves on `old`; NaN never does, and anything improves on NaN."""
@@ -109,8 +131,13 @@ def _true_classes(targets: Array, outputs: Array) -> Array:
     return targets
 
 
-def _many_classes(outputs: Array) -> bool:
+def _many_classes(outputs: Values) -> bool:
     return outputs.ndim > 1 and outputs.shape[1] > 1
+
+
+def _numbered(outputs: Values, targets: Values) -> bool:
+    """Whether these are outputs for many classes and a class number for each of them."""
+    return _many_classes(outputs) and targets.shape == (outputs.shape[0], *outputs.shape[2:])
 
 
 def _classes(outputs: Array, targets: Array, ignore: int) -> tuple[Array, Array]:
@@ -147,6 +174,13 @@ class Accuracy(Metric):
         predicted, true = _classes(outputs, targets, self.ignore_index)
         self.sums["right"] += int(np.count_nonzero(predicted == true))
         self.sums["count"] += len(true)
+
+    def part(self, outputs: Any, targets: Any) -> Any:
+        if not (mode.tracer and isinstance(outputs, Tensor) and _numbered(outputs, targets)):
+            return outputs, targets  # NumPy is quicker than ops one by one, and explains misfits
+        counted = targets != self.ignore_index
+        right = (outputs.argmax(1) == targets) & counted
+        return {"right": right.sum(), "count": counted.sum()}
 
     def compute(self) -> float:
         return _ratio(self.sums["right"], self.sums["count"])

@@ -61,10 +61,14 @@ _FOREIGN: Final = (
 # --- whole files or none ------------------------------------------------------------------------
 
 
-def atomic_write(path: str | os.PathLike[str], writer: Callable[[BinaryIO], object]) -> None:
+def atomic_write(
+    path: str | os.PathLike[str], writer: Callable[[BinaryIO], object], durable: bool = True
+) -> None:
     """Let ``writer(file)`` fill a file that replaces ``path`` once it is whole and on disk.
 
-    On any failure the temporary file is removed and ``path`` stays as it was.
+    On any failure the temporary file is removed and ``path`` stays as it was. What is not
+    ``durable`` is written without waiting for the disk: it is safe from the end of the process,
+    but from a failure of the machine only after ``sync``.
 
     Errors: ``NotFoundError`` when the folder does not exist.
     """
@@ -76,12 +80,21 @@ def atomic_write(path: str | os.PathLike[str], writer: Callable[[BinaryIO], obje
         with temporary.open("wb") as file:
             writer(file)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         temporary.replace(target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sync_folder(target.parent)
+    if durable:
+        _sync_folder(target.parent)
+
+
+def sync(path: str | os.PathLike[str]) -> None:
+    """Wait until a file that was written without waiting is on disk, under its name."""
+    with Path(path).open("rb+") as file:
+        os.fsync(file.fileno())
+    _sync_folder(Path(path).parent)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -95,9 +108,9 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _write(raw: bytes, to: Target) -> None:
+def _write(raw: bytes, to: Target, durable: bool = True) -> None:
     if isinstance(to, (str, os.PathLike)):
-        atomic_write(to, lambda file: file.write(raw))
+        atomic_write(to, lambda file: file.write(raw), durable)
     else:
         to.write(raw)
 
@@ -191,18 +204,18 @@ def _refuse_foreign(raw: bytes, name: str) -> None:
 # --- trees --------------------------------------------------------------------------------------
 
 
-def save(obj: Any, f: Target) -> None:
+def save(obj: Any, f: Target, *, durable: bool = True) -> None:
     """Write a tree of dicts, lists, tuples, tensors, arrays, numbers, texts and None as one file.
 
     Keys may be anything JSON has and tuples of it. Numbers come back bit for bit; subclasses
-    come back as the plain dict, list, tuple or number.
+    come back as the plain dict, list, tuple or number. ``durable`` is as in `atomic_write`.
 
     Errors: ``ArgumentTypeError`` naming the place of anything else.
     """
     arrays: Arrays = {}
     tree = _encode(obj, "", arrays)
     text = json.dumps({"crc32": _checksum(tree, arrays), "tree": tree}, **_COMPACT)
-    _write(_packed(arrays, {_KEY: text}), f)
+    _write(_packed(arrays, {_KEY: text}), f, durable)
 
 
 def load(f: Target, map_location: Any = None, *, weights_only: bool = True) -> Any:

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 
 FLOORS = (
     ("errors", "config", "dtypes", "shapes", "tree"),
-    ("blas", "rng", "graph", "storage", "dispatch", "gradmode"),
+    ("blas", "rng", "graph", "storage", "dispatch", "heavy", "gradmode"),
     ("ops",),
     ("history", "convert", "printing", "tensor", "autograd", "eager"),
     ("creation", "random", "linalg", "functional", "cuda", "backends"),

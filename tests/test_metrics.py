@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import ganglion as gg
 from ganglion import metrics
 from ganglion.creation import from_numpy
 from ganglion.errors import ArgumentError, ArgumentTypeError, CheckpointError, ShapeError
@@ -239,3 +240,32 @@ def test_unknown_metrics_are_refused_with_a_hint():
         metrics.get(3)
     with pytest.raises(ArgumentError, match="k of 1 or more"):
         metrics.TopK(0)
+
+
+# --- parts of compiled steps ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(7, 3), (5, 4, 2), (6, 1), (6,)])
+@pytest.mark.parametrize("ignored", [-100, 1])
+def test_what_a_compiled_step_gives_counts_like_the_outputs_themselves(shape, ignored):
+    outputs = gg.from_numpy(np.random.default_rng(0).standard_normal(shape).astype(np.float32))
+    many = len(shape) > 1 and shape[1] > 1
+    classes, of = (shape[1], (shape[0], *shape[2:])) if many else (2, shape)
+    targets = gg.from_numpy(np.random.default_rng(1).integers(0, classes, of))
+    plain, parted = metrics.Accuracy(ignored), metrics.Accuracy(ignored)
+    plain.update(outputs, targets)
+    part = gg.compile(parted.part, backend="interpret")(outputs, targets)
+    assert isinstance(part, dict) == many
+    parted.take(part)
+    assert parted.sums == plain.sums
+    assert parted.compute() == plain.compute()
+
+
+def test_a_class_that_counts_in_its_own_way_is_given_the_outputs():
+    class Half(metrics.Accuracy):
+        def add(self, outputs, targets):
+            super().add(outputs[::2], targets[::2])
+
+    x, y = gg.tensor([[1.0, 0.0], [0.0, 1.0]]), gg.tensor([0, 0])
+    part = gg.compile(Half().part, backend="interpret")(x, y)
+    assert [p.tolist() for p in part] == [x.tolist(), y.tolist()]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import ganglion as gg
 from ganglion.errors import ArgumentError, ArgumentTypeError, CheckpointError, NotFoundError
-from ganglion.serialize import atomic_write, load, load_file, save, save_file
+from ganglion.serialize import atomic_write, load, load_file, save, save_file, sync
 
 DTYPES = "bool uint8 int8 int16 int32 int64 float16 bfloat16 float32 float64".split()
 
@@ -62,6 +62,12 @@ def test_contents_reach_the_disk_before_the_name_and_the_name_before_returning(
         monkeypatch.setattr(os, name, lambda *a, n=name, f=original: (calls.append(n), f(*a))[1])
     atomic_write(tmp_path / "a", lambda file: file.write(b"new"))
     assert calls == ["fsync", "replace", "fsync"]
+    calls.clear()
+    atomic_write(tmp_path / "a", lambda file: file.write(b"newer"), durable=False)
+    assert calls == ["replace"]
+    sync(tmp_path / "a")
+    assert calls == ["replace", "fsync", "fsync"]
+    assert (tmp_path / "a").read_bytes() == b"newer"
 
 
 def test_the_file_has_the_permissions_of_an_ordinary_new_file(tmp_path):

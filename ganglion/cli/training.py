@@ -30,7 +30,7 @@ def start(settings: Settings, root: Path, name: str | None) -> bool:
     model = build(settings, source.feature_shape, source.num_outputs)
     folder = RunFolder.create(root, label, settings.to_config(), facts(source))
     _announce(settings, source, model, folder)
-    return _train(settings, source, model, folder)
+    return fit(settings, source, model, folder)
 
 
 def resume(path: Path, allow_different: bool) -> bool:
@@ -48,7 +48,7 @@ def resume(path: Path, allow_different: bool) -> bool:
         )
     model = run.network()
     _announce(run.settings, source, model, run.folder)
-    return _train(run.settings, source, model, run.folder, True, allow_different)
+    return fit(run.settings, source, model, run.folder, True, allow_different)
 
 
 def _load(settings: Settings) -> Source:
@@ -69,7 +69,7 @@ def _samples(source: Source) -> dict[str, int]:
     return {part: len(getattr(source, part)) for part in ("train", "valid", "test")}
 
 
-def _train(
+def fit(
     settings: Settings,
     source: Source,
     model: nn.Module,

@@ -43,6 +43,48 @@ def _flat(tree: Any, leaves: list[Any]) -> Structure:
     return None
 
 
+Reader: TypeAlias = Callable[[Any], Leaves | None]
+
+
+def reader(structure: Structure) -> Reader:
+    """A quicker `flatten` for positional arguments of a known structure; None for others.
+
+    It does not look into leaves: a container in the place of one fits no trace.
+    """
+    if isinstance(structure, int):
+        return lambda args: args if len(args) == structure else None
+    positional, named = structure
+    return (lambda args: None) if named else _reader((tuple, positional))
+
+
+def _reader(structure: Structure) -> Reader:
+    if structure is None:
+        return lambda leaf: (leaf,)
+    kind, parts = structure
+    count = len(parts)
+    if issubclass(kind, dict):
+        keys, inside = [key for key, _ in parts], _reader((list, tuple([x for _, x in parts])))
+        return lambda tree: (
+            inside(list(tree.values())) if type(tree) is kind and list(tree) == keys else None
+        )
+    if not any(parts):
+        return lambda tree: tree if type(tree) is kind and len(tree) == count else None
+    readers = list(map(_reader, parts))
+
+    def read(tree: Any) -> Leaves | None:
+        if type(tree) is not kind or len(tree) != count:
+            return None
+        leaves: list[Any] = []
+        for part, x in zip(readers, tree, strict=True):
+            found = part(x)
+            if found is None:
+                return None
+            leaves += found
+        return leaves
+
+    return read
+
+
 def names(signature: Signature | None, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[str]:
     """What people call the leaves: ``x``, ``batch[0]``."""
     known = [] if signature is None else list(signature.parameters)

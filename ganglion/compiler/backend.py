@@ -10,12 +10,14 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from ganglion.compiler.interpret import Interpreted
 from ganglion.compiler.program import Array, Program
 from ganglion.config import flags
+from ganglion.ops.record import Op
+from ganglion.shapes import Meta
 
 
 class Executable(Protocol):
@@ -44,6 +46,14 @@ def build(program: Program) -> Executable:
     name = "debug" if flags.debug_memory else "native"
     native: Any = importlib.import_module(f"ganglion.compiler.{name}")  # it needs llvmlite
     return native.build(program)  # type: ignore[no-any-return]
+
+
+def kernel(op: Op, metas: Sequence[Meta | None], params: Mapping[str, Any]) -> Any:
+    """A compiled kernel for one heavy call of eager execution; None if nothing can be compiled."""
+    if missing():
+        return None
+    eager: Any = importlib.import_module("ganglion.compiler.eager")  # it needs llvmlite
+    return eager.Kernel(op, metas, params)
 
 
 def profile(

@@ -100,15 +100,11 @@ class Backward:
         pushed = [argument(first + n, meta) for n, meta in enumerate(made.metas)]
         targets = [x for x in _leaves(outs) if results._exists(x)]
         written, draws = set(tracer.written), tracer.draws
-        hooks = [x._hooks for x in targets]
+        tracer.unhooked += [(x, x._hooks) for x in targets]
         for x in targets:
             x._hooks = None  # they are called when the gradient arrives outside
-        try:
-            cotangents = [wrap(tracer.symbol(v)) for v in pushed]
-            found = grad(outs, targets, cotangents, allow_unused=True) if targets else ()
-        finally:
-            for x, kept in zip(targets, hooks, strict=True):
-                x._hooks = kept
+        cotangents = [wrap(tracer.symbol(v)) for v in pushed]
+        found = grad(outs, targets, cotangents, allow_unused=True) if targets else ()
         if (written, draws) != (set(tracer.written), tracer.draws):
             raise TraceError(
                 "the gradient of a compiled function's result draws random numbers or writes to "

@@ -12,7 +12,7 @@ import contextlib
 import os
 import stat
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Final
@@ -26,18 +26,26 @@ CHECKSUM: Final = 32
 KEPT: Final = 0.75  # of the cap, after old files were removed
 
 
-def objects(texts: Sequence[str], target: Target) -> list[bytes]:
+def objects(texts: Iterable[str], target: Target) -> list[bytes]:
     """The object code of each module, from disk or compiled, the missing ones abreast."""
     folder = _folder()
-    names = [_name(text, target) for text in texts]
-    found = [_read(folder / name) if folder else None for name in names]
-    missing = [i for i, image in enumerate(found) if image is None]
-    compiled = llvm.compile_all([texts[i] for i in missing], target)
-    for i, image in zip(missing, compiled, strict=True):
+    names: list[str] = []
+    found: list[bytes | None] = []
+
+    def missing() -> Iterator[str]:
+        for text in texts:
+            names.append(_name(text, target))
+            found.append(_read(folder / names[-1]) if folder else None)
+            if found[-1] is None:
+                yield text
+
+    compiled = llvm.compile_all(missing(), target)
+    places = [i for i, image in enumerate(found) if image is None]
+    for i, image in zip(places, compiled, strict=True):
         found[i] = image
         if folder:
             _write(folder / names[i], image)
-    if folder and missing:
+    if folder and places:
         _trim(folder, flags.cache_mb << 20)
     return [image for image in found if image is not None]
 

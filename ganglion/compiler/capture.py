@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -28,26 +28,29 @@ def capture(
 ) -> tuple[Tracer, Program]:
     """Trace a call with these arguments; the floats at the lifted places may change later."""
     tracer = Tracer(function)
+    values = [(place, value) for place in lifted if type(value := place.now()) is float]
 
     def call() -> Any:
         pairs = enumerate(zip(leaves, kinds, strict=True))
         symbolic = [_symbolic(tracer, i, x, kind) for i, (x, kind) in pairs]
         args, kwargs = rebuilt(structure, symbolic)
-        with ExitStack() as stack:
-            for place in lifted:
-                stack.enter_context(_as_number(tracer, place))
-            stack.enter_context(_without_foreign_randomness())
-            stack.enter_context(tracer.reads.watching())
-            return function(*args, **kwargs)
+        for place, value in values:
+            place.put(tracer.numbers.lift(place, value))
+        with _without_foreign_randomness(), tracer.reads.watching():
+            result = function(*args, **kwargs)
+        put_back()
+        return result
+
+    def put_back() -> None:
+        for place, value in values:
+            place.put(value)
 
     try:
         program = record(tracer, call, keep_grads)
     except BaseException:
         tracer.reads.restore()
+        put_back()
         raise
-    if tracer.stepping.starts:
-        tracer.reads.restore()
-        tracer.stepping.undo()
     return tracer, program
 
 
@@ -55,20 +58,6 @@ def _symbolic(tracer: Tracer, index: int, x: Any, kind: Leaf) -> Any:
     if isinstance(x, Tensor):
         return tracer.take(x)
     return tracer.numbers.argument(index, x) if isinstance(kind, NumberLeaf) else x
-
-
-@contextmanager
-def _as_number(tracer: Tracer, place: Place) -> Iterator[None]:
-    """Let the function find a number that may change at a place."""
-    value = place.now()
-    if type(value) is not float:
-        yield
-        return
-    place.put(tracer.numbers.lift(place, value))
-    try:
-        yield
-    finally:
-        place.put(value)
 
 
 @contextmanager

@@ -32,7 +32,9 @@ from ganglion.compiler.capture import capture, entangled
 from ganglion.compiler.guards import Place
 from ganglion.compiler.interpret import Interpreted
 from ganglion.compiler.program import Program
+from ganglion.compiler.reads import watch_by
 from ganglion.compiler.specialisation import Specialisation
+from ganglion.compiler.trace import Tracer
 from ganglion.config import flags
 from ganglion.dispatch import Mode
 from ganglion.dispatch import mode as thread
@@ -118,20 +120,25 @@ def available(interpret: bool = False) -> bool:
     return not why
 
 
-@contextmanager
-def _unharmed() -> Iterator[None]:
-    """An error inside leaves the thread's mode and the garbage collector as they were.
+class _Unharmed:
+    """An error inside leaves the thread's mode, profiler and garbage collector as they were.
 
     What switches them inside puts them back as well, but Ctrl-C may come in the midst of that.
     """
-    before, collects = dict(vars(thread)), gc.isenabled()
-    try:
-        yield
-    except BaseException:
-        vars(thread).update(before)
-        if collects:
+
+    def __enter__(self) -> None:
+        self.mode, self.profile = dict(vars(thread)), sys.getprofile()
+        self.collects = gc.isenabled()
+
+    def __exit__(self, error: object, *_: object) -> None:
+        if error is None:
+            return
+        for name in vars(thread).keys() - self.mode.keys():
+            delattr(thread, name)  # the class has the usual value
+        vars(thread).update(self.mode)
+        watch_by(self.profile)
+        if self.collects:
             gc.enable()
-        raise
 
 
 @contextmanager
@@ -185,15 +192,17 @@ class Compiled:
         if thread.listener is not Mode.listener or self.eager:  # inside a trace: part of it
             return self.function(*args, **kwargs)
         with self._lock:
-            known = self.specialisations
-            if not kwargs and known and known[0].structure == len(args) and known[0].fits(args):
-                return known[0](args)  # the usual case, with nothing to unpack
+            if not kwargs and self.specialisations:  # the usual case, and quick
+                usual = self.specialisations[0]
+                known = usual.read(args)
+                if known is not None and usual.fits(known):
+                    return usual(known)
             leaves, structure = flatten(args, kwargs)
-            with _unharmed():
+            with _Unharmed():
                 found = self._found(leaves, structure) or self._new(args, kwargs, leaves, structure)
             if found is not None:
                 return found(leaves)
-        with _unharmed():
+        with _Unharmed():
             result = self.function(*args, **kwargs)
         if self._failed is not None:  # and the function itself is not to blame
             self._give_up(self._failed)
@@ -203,7 +212,7 @@ class Compiled:
         """The trace that a call fits; it moves to the front."""
         for i, found in enumerate(self.specialisations):
             if found.structure == structure and found.fits(leaves):
-                self.specialisations.insert(0, self.specialisations.pop(i))
+                self.specialisations[: i + 1] = [found, *self.specialisations[:i]]
                 return found
         return None
 
@@ -213,6 +222,7 @@ class Compiled:
         self, args: tuple[Any, ...], kwargs: dict[str, Any], leaves: Leaves, structure: Structure
     ) -> Specialisation | None:
         """A trace for a call that none fits; None when it is to run eagerly."""
+        self._failed = None
         for known, kinds, program in self._entangled:
             if known == structure and _fit(kinds, leaves) and entangled(program, _tensors(leaves)):
                 return None
@@ -229,8 +239,6 @@ class Compiled:
             self._failed = error
             return None
         if made is not None:
-            self._say(f"trace {len(self.specialisations) + 1}: {reason}")
-            self.specialisations.insert(0, made)
             made.reads.warn(self._warned, self.name)
         return made
 
@@ -247,7 +255,26 @@ class Compiled:
         keep = bool(self.settings["keep_grads"])
         start = time.perf_counter()
         tracer, program = capture(self.function, leaves, structure, kinds, lifted, keep)
-        self._say(f"traced in {(time.perf_counter() - start) * 1e3:.1f} ms")
+        made = None
+        try:
+            self._say(f"traced in {(time.perf_counter() - start) * 1e3:.1f} ms")
+            made = self._made(tracer, program, structure, kinds, reason)
+            if made is not None:
+                self._say(f"trace {len(self.specialisations) + 1}: {reason}")
+                self.specialisations.insert(0, made)
+        finally:
+            if self.specialisations[:1] != [made]:
+                tracer.take_back()
+        return made
+
+    def _made(
+        self,
+        tracer: Tracer,
+        program: Program,
+        structure: Structure,
+        kinds: Sequence[Leaf],
+        reason: str,
+    ) -> Specialisation | None:
         if tracer.stepping.starts:
             self._say("an optimizer makes its state: this call is eager")
             return None
@@ -256,7 +283,7 @@ class Compiled:
             self._entangled.append((structure, kinds, program))
             return None
         if program.past is not None:
-            program.past.compile = self._build
+            program.past.compile = self._build_later
         made = Specialisation(program, self._executable(program), tracer, kinds, structure, reason)
         made.prepare()
         return made
@@ -271,6 +298,10 @@ class Compiled:
     @_uncollected()
     def _build(self, program: Program) -> backends.Executable:
         return Interpreted(program) if self.settings["interpret"] else backends.build(program)
+
+    def _build_later(self, program: Program) -> backends.Executable:
+        with _Unharmed():
+            return self._build(program)
 
     # --- reasons ------------------------------------------------------------------------------
 
@@ -348,7 +379,8 @@ class Compiled:
         """
         with self._lock:
             leaves, structure = flatten(args, kwargs)
-            found = self._found(leaves, structure) or self._new(args, kwargs, leaves, structure)
+            with _Unharmed():
+                found = self._found(leaves, structure) or self._new(args, kwargs, leaves, structure)
             if found is None:
                 raise ArgumentError(f"{self.name} runs eagerly with these arguments: no profile")
             return found.profile(leaves, repeats)

@@ -23,11 +23,11 @@ from ganglion.compiler.cache import objects
 from ganglion.compiler.explain import Explanation
 from ganglion.compiler.llvm import load
 from ganglion.compiler.memory import allocate
-from ganglion.compiler.native import PARAMETERS, Source
 from ganglion.compiler.plan import plan
 from ganglion.compiler.program import Program
 from ganglion.compiler.schedule import ALIGN, Buffer, Launch, Schedule
 from ganglion.compiler.simplify import expand
+from ganglion.compiler.source import PARAMETERS, Source
 from ganglion.compiler.target import host
 from ganglion.compiler.text import Module
 from ganglion.compiler.view import page

@@ -15,11 +15,12 @@ from ganglion.ops.scalar import Scalar
 
 
 def epilogue_of(
-    index: Sequence[Scalar], steps: Sequence[Step], layouts: Mapping[Stored, Layout]
-) -> tuple[Epilogue, list[Stored]]:
-    """The epilogue of steps over a result at ``index``, and the values of its operands, in order.
+    index: Sequence[Scalar], steps: Sequence[Step], layouts: Mapping[Stored, Layout],
+    results: int = 1,
+) -> tuple[Epilogue, list[Stored]]:  # fmt: skip
+    """The epilogue of steps over results at ``index``, and the values of its operands, in order.
 
-    The first step is the result itself. ``layouts``: of the values that have memory.
+    The first steps are the results themselves. ``layouts``: of the values that have memory.
     """
     operands: dict[Stored, int] = {}
     for step in steps:
@@ -33,7 +34,7 @@ def epilogue_of(
         held,
         tuple(k for v, k in operands.items() if v not in written),
         tuple(k for v, k in operands.items() if v in written),
-        _Finisher(index, steps, {v: (k, layouts[v]) for v, k in operands.items()}).emit,
+        _Finisher(index, steps, {v: (k, layouts[v]) for v, k in operands.items()}, results).emit,
     )
     return epilogue, list(operands)
 
@@ -57,35 +58,42 @@ class _Finisher:
 
     def __init__(
         self, index: Sequence[Scalar], steps: Sequence[Step],
-        operands: Mapping[Stored, tuple[int, Layout]],
+        operands: Mapping[Stored, tuple[int, Layout]], results: int,
     ) -> None:  # fmt: skip
-        self.index, self.result, self.steps = index, steps[0], steps[1:]
+        self.index, self.results, self.steps = index, steps[:results], steps[results:]
         self.operands = operands
         self.free = free_indexes(steps, [i for i in index if i.op == "index"])
 
-    def emit(self, code: Code, pointers: Sequence[Reg], tile: Tile) -> None:
+    def emit(self, code: Code, pointers: Sequence[Reg], tile: Tile) -> list[list[Reg]]:
         """Write it for one tile; what is the same everywhere is computed once."""
         sources = {v: (pointers[k], layout) for v, (k, layout) in self.operands.items()}
         everywhere = Emitter(code, sources, {})
         self._hoist(everywhere, set())
-        for v, column in enumerate(zip(*tile.registers, strict=True)):
-            if tile.columns > v * column[0].lanes:
-                self._column(everywhere, tile, v, column)
+        columns = [
+            self._column(everywhere, tile, v)
+            for v, first in enumerate(tile.registers[0])
+            if tile.columns > v * first.lanes
+        ]
+        return [list(row) for row in zip(*columns, strict=True)]
 
     def _hoist(self, emitter: Emitter, available: set[Scalar]) -> None:
         for step in self.steps:
             hoist(emitter, step.expression, self.free, available)
 
-    def _column(self, everywhere: Emitter, tile: Tile, v: int, column: Sequence[Reg]) -> None:
+    def _column(self, everywhere: Emitter, tile: Tile, v: int) -> list[Reg]:
         """One vector of each row; what is the same in all rows is computed once."""
-        lane = self.index[tile.lane_dim]
-        shift = v * column[0].lanes
+        lane, code = self.index[tile.lane_dim], everywhere.code
+        rows = [[row[v] for row in line] for line in zip(tile.registers, *tile.more, strict=True)]
+        width = rows[0][0].lanes
+        shift = v * width
         if lane.op != "index":  # a dimension of one element: it is in the first lane
-            for offset, register in zip(tile.offsets, column, strict=True):
-                found = _beside(everywhere, self._standing(tile, offset, shift), None, 1, None)
-                self._finish(found, everywhere.code.extract(register, 0))
-            return
-        width = column[0].lanes
+            return [
+                self._finish(
+                    _beside(everywhere, self._standing(tile, offset, shift), None, 1, None),
+                    [code.extract(register, 0) for register in row],
+                )
+                for offset, row in zip(tile.offsets, rows, strict=True)
+            ]
         left = tile.columns - shift
         mask = first_lanes(left, width) if left < width else None
         shared = everywhere
@@ -93,9 +101,12 @@ class _Finisher:
             places = self._standing(tile, tile.offsets[0], shift)
             shared = _beside(everywhere, {lane: places[lane]}, lane, width, mask)
             self._hoist(shared, {lane})
-        for offset, register in zip(tile.offsets, column, strict=True):
-            places = self._standing(tile, offset, shift)
-            self._finish(_beside(shared, places, lane, width, mask), register)
+        return [
+            self._finish(
+                _beside(shared, self._standing(tile, offset, shift), lane, width, mask), row
+            )
+            for offset, row in zip(tile.offsets, rows, strict=True)
+        ]
 
     def _standing(self, tile: Tile, offset: Sequence[int], shift: int) -> dict[Scalar, Place]:
         """Where each index of the result stands for a row's vector."""
@@ -107,13 +118,16 @@ class _Finisher:
                 places[i] = (0, moving + known) if isinstance(moving, int) else (moving, known)
         return places
 
-    def _finish(self, emitter: Emitter, register: Reg) -> None:
-        emitter.known[self.result.value] = register
+    def _finish(self, emitter: Emitter, registers: Sequence[Reg]) -> Reg:
+        """All steps in one place, and the last one's value."""
+        for step, register in zip(self.results, registers, strict=True):
+            emitter.known[step.value] = register
         for step in self.steps:
             emitter.known[step.value] = emitter.value(step.expression)
-        for step in (self.result, *self.steps):
+        for step in (*self.results, *self.steps):
             if step.value in emitter.sources:
                 emitter.store(step.value, step.index, emitter.known[step.value])
+        return emitter.wide(emitter.known[step.value])
 
 
 def _beside(

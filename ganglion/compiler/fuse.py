@@ -9,12 +9,14 @@ wait for each other.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ganglion.compiler.kernel import Layout
 from ganglion.compiler.lower import Call, Statement, Stored, Work
-from ganglion.compiler.templates import finished
+from ganglion.compiler.templates import finished, template
+from ganglion.graph import Value
 from ganglion.ops import scalar as sc
 from ganglion.ops.scalar import Affine, Scalar, affine
 from ganglion.shapes import Shape
@@ -30,6 +32,8 @@ Layouts = Mapping[Stored, Layout]
 class Group:
     """Statements of one kernel; ``call`` is the template they finish, if any.
 
+    ``pool``: a pooling of what the first ``early`` of them make; the others finish its results.
+
     ``outer``: sizes of the leading loops that all statements share.
     ``flat``: all statements compute the same number of elements, one from another.
     """
@@ -41,24 +45,31 @@ class Group:
     flat: bool = True
     work: int = 0
     before: int = 0  # the groups that must run earlier, one bit each
+    pool: Call | None = None
+    early: int = 0
 
     @property
     def makes(self) -> list[Stored]:
         """The values that the group computes."""
-        called = self.call.makes if self.call is not None else []
+        called = [v for call in self.calls for v in call.makes]
         return [*called, *(s.value for s in self.statements)]
+
+    @property
+    def calls(self) -> list[Call]:
+        """The templates."""
+        return [call for call in (self.call, self.pool) if call is not None]
 
     @property
     def reads(self) -> dict[Stored, None]:
         """The values that it reads from others."""
         own = set(self.makes)
-        members: list[Work] = [*self.statements, *([self.call] if self.call else [])]
+        members: list[Work] = [*self.statements, *self.calls]
         return {v: None for member in members for v in member.reads if v not in own}
 
 
-def fuse(work: Sequence[Work], layouts: Layouts) -> list[Group]:
-    """Groups of all the work, each after those it reads from."""
-    fusion = _Fusion(layouts)
+def fuse(work: Sequence[Work], layouts: Layouts, results: Collection[Stored] = ()) -> list[Group]:
+    """Groups of all the work, each after those it reads from; ``results`` are stored anyway."""
+    fusion = _Fusion(layouts, Counter([*results, *(v for item in work for v in item.reads)]))
     for item in work:
         fusion.place(item)
     return _ordered(fusion.groups)
@@ -97,14 +108,15 @@ def place_of(load: Scalar, layout: Layout) -> Affine | None:
 
 
 class _Fusion:
-    def __init__(self, layouts: Layouts) -> None:
-        self.layouts = layouts
+    def __init__(self, layouts: Layouts, readers: Mapping[Stored, int]) -> None:
+        self.layouts, self.readers = layouts, readers
         self.groups: list[Group] = []
         self.maker: dict[Stored, Group] = {}
 
     def place(self, work: Work) -> None:
         if isinstance(work, Call):
-            self._add(Group(len(self.groups), call=work), work)
+            if not self._pooled(work):
+                self._add(Group(len(self.groups), call=work), work)
             return
         limit = self._limit(work)
         for group in self._candidates(work):
@@ -114,6 +126,23 @@ class _Fusion:
                 return
         first = Group(len(self.groups), None, [work], limit, not work.reduction, work.size)
         self._add(first, work)
+
+    def _pooled(self, call: Call) -> bool:
+        """Let the group that makes its operand compute a pooling, if its tiles can be used."""
+        found = template(call.node)
+        if found is None or not found.window(call.node):
+            return False
+        operand = next(call.node.operands)
+        group = self.maker.get(operand)
+        if group is None or group.call is None or group.pool or self.readers[operand] != 1:
+            return False
+        maker = template(group.call.node)
+        tiled = maker is not None and maker.tiled(group.call.node)
+        if not tiled or operand.shape != _result(group).shape:
+            return False
+        group.pool, group.early = call, len(group.statements)
+        self.maker.update(dict.fromkeys(call.makes, group))
+        return True
 
     def _limit(self, s: Statement) -> Shape:
         """The leading sizes that may become outer loops of the statement."""
@@ -150,7 +179,10 @@ class _Fusion:
         inside = [load for load in s.loads if load.args[0] in own]
         if group.call is not None:
             fits = not s.reduction and inside and finished(group.call.node) is not None
-            fits = fits and math.prod(s.shape) == group.call.node.values[0].meta.numel
+            fits = fits and math.prod(s.shape) == _result(group).meta.numel
+            late = {*(group.pool.makes if group.pool else own),
+                    *(x.value for x in group.statements[group.early :])}  # fmt: skip
+            fits = fits and all(x.args[0] in late for x in inside)
             return ((), False) if fits and all(same_element(x, s) for x in inside) else None
         outer = _prefix(group.outer, limit)
         flat = group.flat and not s.reduction and self._same_size(group, s)
@@ -195,6 +227,13 @@ class _Fusion:
             maker = self.maker.get(value)
             if maker is not None and maker is not group:
                 group.before |= maker.before | 1 << maker.number
+
+
+def _result(group: Group) -> Value:
+    """The result that a group's statements finish."""
+    head = group.pool or group.call
+    assert head is not None
+    return head.node.values[0]
 
 
 def _inside_none(group: Group, s: Statement) -> bool:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import ganglion.dtypes as dt
 from ganglion.compiler.text import Code, Index, Reg, consts, first_lanes
@@ -35,7 +36,8 @@ class Layout:
     """How a buffer holds an array: element ``index`` stands at ``offset + sum(index * strides)``.
 
     ``strides``, ``offset`` and ``size`` (of the whole buffer) count elements. What lies between
-    the elements, such as the zero border of a convolution's input, belongs to the buffer too.
+    the elements belongs to the buffer too. ``halo``: how many zeros stand before and after the
+    elements in each of the dimensions from the third on; empty for none. Nobody overwrites them.
     """
 
     dtype: dt.dtype
@@ -43,6 +45,7 @@ class Layout:
     strides: tuple[int, ...]
     offset: int = 0
     size: int = -1
+    halo: tuple[tuple[int, int], ...] = ()
 
     @property
     def stored(self) -> str:
@@ -106,6 +109,7 @@ class Tile:
     ``registers[r][v]`` holds ``lanes`` elements of row ``r`` that follow each other in dimension
     ``lane_dim`` of the result; lane 0 of ``registers[r][0]`` is the element ``base + offsets[r]``.
     Only the first ``columns`` elements of a row are real, the lanes after them mean nothing.
+    ``more``: the registers of further results at the same places.
     """
 
     base: tuple[Index, ...]
@@ -113,6 +117,7 @@ class Tile:
     lane_dim: int
     columns: int
     registers: Sequence[Sequence[Reg]]
+    more: Sequence[Sequence[Sequence[Reg]]] = ()
 
 
 @dataclass(frozen=True)
@@ -120,14 +125,17 @@ class Epilogue:
     """What becomes of a product's tiles: ``emit(code, pointers of operands, tile)``.
 
     The kernels of products, convolutions and the like store nothing themselves: their results go
-    where the epilogue puts them.
+    where the epilogue puts them. ``window``: tiles begin at multiples of it in the last dimensions,
+    and cut no window that is inside the result. ``emit`` may return the registers of its result,
+    for epilogues that are made of others.
     """
 
     key: Hashable
     operands: tuple[Layout, ...]
     reads: tuple[int, ...]
     writes: tuple[int, ...]
-    emit: Callable[[Code, Sequence[Reg], Tile], None]
+    emit: Callable[[Code, Sequence[Reg], Tile], Any]
+    window: Shape = ()
 
 
 @dataclass(frozen=True)

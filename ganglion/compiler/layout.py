@@ -100,6 +100,7 @@ def _same_places(s: Statement) -> Iterator[Stored]:
 
 
 def _is_plain(load: Scalar, index: tuple[Scalar, ...]) -> bool:
+    """Whether a load from an array of the same shape reads the element at the index."""
     pairs = zip(load.args[1:], index, strict=True)
     return all(a is b or (a.op == b.op == "const") for a, b in pairs)
 

@@ -15,7 +15,7 @@ import itertools
 import os
 import struct
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from typing import Any, Final, NamedTuple
@@ -62,15 +62,10 @@ def compile_text(text: str, target: Target) -> bytes:
     return compile_all([text], target)[0]
 
 
-def compile_all(texts: Sequence[str], target: Target) -> list[bytes]:
-    """The objects of several modules, compiled abreast."""
-    jobs = [partial(_compile, text, target) for text in texts]
-    workers = min(len(jobs), flags.num_threads)
-    with _forking:
-        if workers < 2:
-            return [job() for job in jobs]
-        with ThreadPoolExecutor(workers) as threads:
-            return list(threads.map(lambda job: job(), jobs))
+def compile_all(texts: Iterable[str], target: Target) -> list[bytes]:
+    """The objects of several modules, compiled abreast, and while the next ones are written."""
+    with _forking, ThreadPoolExecutor(flags.num_threads) as threads:
+        return list(threads.map(partial(_compile, target=target), texts))
 
 
 def _compile(text: str, target: Target) -> bytes:

@@ -32,3 +32,21 @@ def allocate(nbytes: int) -> Array:
     found = whole[start : start + nbytes]
     found[:: mmap.PAGESIZE] = 0
     return found
+
+
+class Room:
+    """The memory of steps of which one runs at a time; it grows to what the largest needs."""
+
+    def __init__(self) -> None:
+        self.blocks = [allocate(0), allocate(0)]
+
+    def take(self, *sizes: int) -> list[Array]:
+        """Blocks of at least these numbers of bytes, the same ones for every step if possible.
+
+        Steps that came before keep the blocks they have; as sizes double, these are few.
+        """
+        for i, size in enumerate(sizes):
+            present = self.blocks[i].nbytes
+            if size > present:
+                self.blocks[i] = allocate(max(size, 2 * present))
+        return list(self.blocks)

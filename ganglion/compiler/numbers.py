@@ -153,7 +153,8 @@ class Numbers:
         self._open = False
         self._lifted, self._states = {}, {}
         self._reads = [place[:3] for place, _ in self.sources]
-        self.seen = [value for _, value in self.sources]
+        self.seen, self._current = [value for _, value in self.sources], True
+        self._full: list[Any] = [None] * len(self.filled)  # what the states hold
 
     def refresh(self, leaves: Sequence[Any]) -> bool:
         """Read the sources, fill the states; False where a fact no longer holds."""
@@ -162,20 +163,25 @@ class Numbers:
                 get(leaves if container is None else container, key)
                 for get, container, key in self._reads
             ]
-            return all(map(operator.is_, now, self.seen)) or self._taken(now)
+            known = self._current and all(map(operator.is_, now, self.seen))
+            return known or self._taken(now)
         except (*GONE, ArithmeticError):
             return False
 
     def _taken(self, now: list[Any]) -> bool:
         """Compute everything from new values of the sources."""
-        if not all(map(_alike, now, self.seen)):
+        if not all([new is old or _alike(new, old) for new, old in zip(now, self.seen)]):  # noqa: B905, C419
             return False
         values = _flat(now)
-        if not all(same(recipe(values), found) for recipe, found in self.facts):
-            return False
-        for tensor, recipe in self.filled:
-            tensor._data[...] = recipe(values)
-        self.seen = now
+        for recipe, found in self.facts:
+            if not same(recipe(values), found):
+                return False
+        self._current = False  # should Ctrl-C come in between
+        for i, (tensor, recipe) in enumerate(self.filled):
+            value = recipe(values)
+            if value is not self._full[i]:
+                tensor._data[...] = self._full[i] = value
+        self.seen, self._current = now, True
         return True
 
     def broken(self, leaves: Sequence[Any]) -> Broken | None:
@@ -188,7 +194,13 @@ class Numbers:
 
 
 def _flat(found: Sequence[Any]) -> list[float]:
-    return [x for value in found for x in (value if isinstance(value, tuple) else (value,))]
+    values: list[float] = []
+    for value in found:
+        if isinstance(value, tuple):
+            values += value
+        else:
+            values.append(value)
+    return values
 
 
 def _alike(new: Any, old: Any) -> bool:

@@ -14,6 +14,7 @@ from ganglion.compiler.layout import choose_layouts
 from ganglion.compiler.loops import Memory, nest_kernel
 from ganglion.compiler.lower import Call, Lowered, Part, Statement, Stored, loads, lower, replaced
 from ganglion.compiler.nest import Nest, Step, arrange, inside_loads, passes
+from ganglion.compiler.pooled import max_pooled
 from ganglion.compiler.schedule import (
     ALIGN,
     Array,
@@ -42,7 +43,7 @@ class _Planner:
         self.results: list[tuple[str, int, Stored]] = []
         self._copy_results()
         self.layouts = choose_layouts(self.lowered, {v for _, _, v in self.results})
-        self.groups = fuse(self.lowered.work, self.layouts)
+        self.groups = fuse(self.lowered.work, self.layouts, [v for _, _, v in self.results])
         self.buffers: dict[Stored, Buffer] = {}
         self.constants: list[Array] = []
         self.launches: list[Launch] = []
@@ -339,19 +340,33 @@ class _Planner:
     def _epilogue(self, group: Group, shape: tuple[int, ...]) -> tuple[Epilogue, list[Buffer]]:
         call = group.call
         assert call is not None
-        result = call.node.values[0]
+        if group.pool is None:
+            return self._finished(call, shape, group.statements)
+        first, operands = self._finished(call, shape, group.statements[: group.early])
+        node = group.pool.node
+        second, more = self._finished(
+            group.pool, node.outputs[0].shape, group.statements[group.early :]
+        )
+        return max_pooled(first, node.kwargs["kernel"], second), [*operands, *more]
+
+    def _finished(
+        self, call: Call, shape: tuple[int, ...], statements: Sequence[Statement]
+    ) -> tuple[Epilogue, list[Buffer]]:
+        """The epilogue of statements over the results of a call, seen by indexes of ``shape``."""
         index = sc.indexes(shape)
-        steps = [Step(result, index, Scalar("load", (result, *index), result.dtype))]
         number = sc.flat(index, shape)
-        for s in group.statements:
-            own = index if s.shape == shape else sc.unflat(number, s.shape)
+        steps = []
+        for result in call.node.values:
+            load = Scalar("load", (result, *index), result.dtype)
+            own = index if result.shape == shape else tuple(sc.unflat(number, result.shape))
+            steps.append(Step(result, own if result in self.buffers else index, load))
+        for s in statements:
+            own = index if s.shape == shape else tuple(sc.unflat(number, s.shape))
             places = {a: b for a, b in zip(s.index, own, strict=True) if a.op == "index"}
-            steps.append(Step(s.value, tuple(own), replaced(s.expression, places)))
-        if result in self.buffers and result.shape != shape:
-            steps[0].index = tuple(sc.unflat(number, result.shape))
+            steps.append(Step(s.value, own, replaced(s.expression, places)))
         near = {v for s in steps for v in (*(x.args[0] for x in loads(s.expression)), s.value)}
         held = {v: self.layouts[v] for v in near if v in self.buffers}
-        epilogue, operands = epilogue_of(index, steps, held)
+        epilogue, operands = epilogue_of(index, steps, held, len(call.node.values))
         return epilogue, [self.buffers[v] for v in operands]
 
     def _host(self, call: Call) -> None:

@@ -19,9 +19,10 @@ import numpy as np
 
 from ganglion.blas import get_num_threads
 from ganglion.compiler import pool
-from ganglion.compiler.native import Step, _segments, address, compiled
+from ganglion.compiler.native import Step, address
 from ganglion.compiler.roofline import Peaks, forecast, peaks
 from ganglion.compiler.schedule import Launch
+from ganglion.compiler.source import compiled, segments_of
 from ganglion.compiler.target import host
 from ganglion.errors import ArgumentError
 
@@ -253,7 +254,7 @@ class _Summary:
 
     def __init__(self, step: _Clocked, runs: Sequence[_Run]) -> None:
         self.launches, self.peaks = step.schedule.launches, peaks()
-        self.parts = [part for part in _segments(step.schedule) if not part[0].host]
+        self.parts = [part for part in segments_of(step.schedule) if not part[0].host]
         self.number = {launch: k for k, launch in enumerate(self.launches)}
         self.walls = [run.end - run.start for run in runs]
         scale = self._scale(runs)

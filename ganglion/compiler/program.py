@@ -15,6 +15,7 @@ import numpy as np
 
 from ganglion.compiler.numbers import Numbers
 from ganglion.graph import Graph
+from ganglion.ops.movement import VIEW, reshape
 from ganglion.ops.update import ACCUMULATE
 from ganglion.storage import Chain, Storage
 from ganglion.tensor import Tensor, wrap
@@ -206,8 +207,8 @@ def _fetch(place: Place, made: Sequence[Tensor], given: Sequence[Tensor]) -> Ten
     if isinstance(place, Held):
         return place.tensor
     found = _fetch(place.source, made, given)
-    for op, params in place.chain:
-        found = op(found, **params)
+    for op, params in place.chain:  # what cannot be a view of a call's argument is a copy
+        found = reshape(found, params["shape"]) if op is VIEW else op(found, **params)
     return found
 
 
@@ -215,13 +216,20 @@ Build: TypeAlias = Callable[[Sequence[Tensor], Sequence[Tensor]], Any]
 
 
 def _builder(result: Any) -> Build:
-    """How to make the return value; quick for one tensor and for a flat tuple of made ones."""
-    if isinstance(result, Output):
+    """How to make the return value; quick for plain containers of plain places."""
+    kind = type(result)
+    if kind is Output:
         index = result.index
         return lambda made, given: made[index]
-    if type(result) is tuple and all(isinstance(x, Output) for x in result):
+    if kind in (tuple, list) and all(isinstance(x, Output) for x in result):
         order = [x.index for x in result]
-        return lambda made, given: tuple([made[i] for i in order])
+        return lambda made, given: kind([made[i] for i in order])
+    if kind in (tuple, list):
+        parts = list(map(_builder, result))
+        return lambda made, given: kind([part(made, given) for part in parts])
+    if kind is dict:
+        items = [(key, _builder(value)) for key, value in result.items()]
+        return lambda made, given: {key: part(made, given) for key, part in items}
 
     def build(made: Sequence[Tensor], given: Sequence[Tensor]) -> Any:
         return map_result(lambda x: _fetch(x, made, given) if isinstance(x, _PLACES) else x, result)

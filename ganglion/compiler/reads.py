@@ -12,8 +12,7 @@ import sys
 import sysconfig
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from operator import eq, getitem, length_hint
 from pathlib import Path
 from types import (
@@ -59,6 +58,14 @@ class Stored(NamedTuple):
     holder: Callable[[], Any]
 
 
+def watch_by(profile: Any) -> None:
+    """Let calls in this thread be looked at by what ``sys.getprofile()`` gave."""
+    if profile is None or callable(profile):
+        sys.setprofile(profile)
+    else:
+        profile.enable()  # cProfile's
+
+
 class Unwatched:
     """A block that calls no code of the user's, so that watching can pause."""
 
@@ -76,6 +83,28 @@ class Unwatched:
             sys.setprofile(self.event)
 
 
+class Watching:
+    """A block whose calls are looked at, but those of a pause.
+
+    What runs when memory is collected is no part of the function: meanwhile none is.
+    """
+
+    def __init__(self, pause: Unwatched, event: Any) -> None:
+        self.pause, self.event = pause, event
+        self.before, self.collecting = sys.getprofile(), gc.isenabled()
+
+    def __enter__(self) -> None:
+        gc.disable()
+        self.pause.event = self.event
+        sys.setprofile(self.event)
+
+    def __exit__(self, *error: object) -> None:
+        self.pause.event = None
+        watch_by(self.before)
+        if self.collecting:
+            gc.enable()
+
+
 class Reads:
     """Notes what a traced function relies on and what it stores."""
 
@@ -91,24 +120,9 @@ class Reads:
         self._codes: list[CodeType] = []  # which stays alive
         self._know(function)
 
-    @contextmanager
-    def watching(self) -> Iterator[None]:
+    def watching(self) -> Watching:
         """Look at every call in this thread within the block."""
-        before: Any = sys.getprofile()
-        collecting = gc.isenabled()
-        gc.disable()  # what runs when memory is collected is no part of the function
-        self.unwatched.event = self._event
-        sys.setprofile(self._event)
-        try:
-            yield
-        finally:
-            self.unwatched.event = None
-            if collecting:
-                gc.enable()
-            if before is None or callable(before):
-                sys.setprofile(before)
-            else:
-                before.enable()  # cProfile's
+        return Watching(self.unwatched, self._event)
 
     def note(self, place: Place, value: Any) -> None:
         """The trace relies on a place having this value."""

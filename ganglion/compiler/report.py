@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
+from typing import TYPE_CHECKING
 
 from ganglion.compiler.cache import stored
-from ganglion.compiler.schedule import Schedule
-from ganglion.compiler.target import Target
 from ganglion.config import flags
 from ganglion.graph import Graph
+
+if TYPE_CHECKING:
+    from ganglion.compiler.schedule import Schedule
+    from ganglion.compiler.target import Target
 
 
 class Report:
@@ -50,13 +53,19 @@ class Report:
         """A step was read back from disk instead of compiled."""
         self._say(f"{len(graph.topological())} nodes, from disk; {', '.join(self.stages)}")
 
-    def texts(self, texts: Sequence[str], target: Target) -> None:
-        """LLVM's text is written: one file a module."""
+    def texts(self, modules: Iterable[str], target: Target) -> Iterable[str]:
+        """The modules of LLVM's text; if there is something to tell, they are all written first."""
+        if not self.level:
+            return modules
+        texts = list(modules)
         self.stage("emit")
-        if self.level:
-            self.stages.append(f"{stored(texts, target)} of {len(texts)} modules on disk")
-        if self.level < 4:
-            return
+        self.stages.append(f"{stored(texts, target)} of {len(texts)} modules on disk")
+        if self.level >= 4:
+            self._keep(texts)
+        return texts
+
+    def _keep(self, texts: Sequence[str]) -> None:
+        """One file a module."""
         key = blake2b("\0".join(texts).encode(), digest_size=8).hexdigest()
         folder = flags.cache / "llvm" / key
         folder.mkdir(parents=True, exist_ok=True)

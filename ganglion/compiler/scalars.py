@@ -113,21 +113,26 @@ class Emitter:
                 moving = self.code.add(moving, self.code.mul(at, step))
                 continue
             value = self._divided(i)
+            if isinstance(value, int):
+                fixed += step * value
+                continue
             scaled = self.code.op("mul", value, const(step, value.type)) if step != 1 else value
             loose = scaled if loose is None else self._sum(loose, scaled)
         if isinstance(moving, int):
             return 0, moving + fixed, loose
         return moving, fixed, loose
 
-    def _divided(self, i: Scalar) -> Reg:
+    def _divided(self, i: Scalar) -> Index:
         """A quotient or remainder of a sum of indexes."""
         found = self.known.get(i)
         if found is None:
             number = affine(i.args[0])
             assert number is not None
-            x = self._position(number)
+            x, divisor = self._position(number), i.args[1].args[0]
+            if x.lanes == 1:
+                return self.code.divmod(x, divisor)[i.op == "remainder"]
             how = "udiv" if i.op == "quotient" else "urem"
-            found = self.known[i] = self.code.op(how, x, const(i.args[1].args[0], x.type))
+            found = self.known[i] = self.code.op(how, x, const(divisor, x.type))
         return found
 
     def _on_demand(self, condition: Scalar, x: Scalar, y: Scalar, guarded: bool) -> Reg:

@@ -1,4 +1,7 @@
-"""Graph to graph: composites without kernels of their own become the ops they consist of."""
+"""Graph to graph: composites without kernels of their own become the ops they consist of.
+
+What those compute is written in the cheapest way that `rewrite` knows.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,10 @@ from functools import partial
 from typing import Any
 
 import ganglion.dtypes as dt
+from ganglion.compiler.rewrite import cheaper
 from ganglion.compiler.templates import template
 from ganglion.compiler.trace import Symbol, Tracer
-from ganglion.dispatch import listening
-from ganglion.gradmode import no_grad
+from ganglion.dispatch import mode
 from ganglion.graph import Graph, Node, Origin, Value, argument
 from ganglion.ops.record import OPS, Op
 from ganglion.tensor import Tensor, wrap
@@ -38,7 +41,7 @@ def expand(graph: Graph) -> Graph:
     def visit(node: Node, names: dict[Value, Value], origin: Origin | None) -> None:
         inputs = [None if v is None else names[v] for v in node.inputs]
         if not _is_composite(node):
-            made = node if tuple(inputs) == node.inputs else node.of(inputs)
+            made = cheaper(node if tuple(inputs) == node.inputs else node.of(inputs))
             if origin is not None:
                 origins.setdefault(made, origin)
             names.update(zip(node.values, made.values, strict=True))
@@ -118,14 +121,18 @@ def _decomposed(node: Node, inputs: list[Value | None]) -> tuple[Value, ...]:
     op = OPS[node.op_name]
     rule = partial(_in_float32, op) if _is_narrow(node) else op.decompose
     decompose: Callable[..., Any] = rule  # type: ignore[assignment]
-    with listening(tracer), no_grad():
+    before = mode.listener, mode.grad
+    try:  # no context managers: Ctrl-C can keep them from putting things back
+        mode.listener, mode.grad = tracer, False
         found = decompose(*map(_operand, inputs), **node.kwargs)
         many = found if isinstance(found, tuple) else (found,)
         cast = [
             x if x.dtype is meta.dtype else x.to(meta.dtype)
             for x, meta in zip(many, node.outputs, strict=True)
         ]
-        return tuple(tracer.value(x) for x in cast)
+        return tuple([tracer.value(x) for x in cast])
+    finally:
+        mode.listener, mode.grad = before
 
 
 def _operand(value: Value | None) -> Any:

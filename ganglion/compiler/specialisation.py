@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import repeat
 from typing import Any
 
 import numpy as np
 
 import ganglion.dtypes as dt
-from ganglion.compiler.arguments import Leaf, Leaves, Structure, TensorLeaf, difference
+from ganglion.compiler.arguments import Leaf, Leaves, Structure, TensorLeaf, difference, reader
 from ganglion.compiler.backend import Executable, profile
 from ganglion.compiler.guards import Broken
 from ganglion.compiler.program import Array, Delivery, Program, contiguous
@@ -36,6 +38,7 @@ class Specialisation:
     ) -> None:
         self.program, self.executable, self.reason = program, executable, reason
         self.leaves, self.structure, self.calls = tuple(leaves), structure, 0
+        self.read = reader(structure)
         self.context = context()
         self.reads, self.numbers = tracer.reads, program.numbers
         self.guards = self.reads.guards()
@@ -59,7 +62,8 @@ class Specialisation:
         self._fixed: list[tuple[Tensor, Array]] = []  # tensors behind slots, with their arrays
         self._owned: list[tuple[Tensor, Array]] = []  # the same for what is in .grad
         self._states: list[Array] = []
-        self._staged: list[tuple[Array, Array, bool]] = []
+        self._staged: list[tuple[Array, Array]] = []  # states that are copies, with their sources
+        self._back: list[tuple[Array, Array]] = []  # the other way round, of those written
         self._storages: list[Storage] = []
         self._foreign: set[Storage] = set()  # memory that no argument may share
 
@@ -121,19 +125,19 @@ class Specialisation:
         written = set(self.program.written)
         if overlapping(raw, written) or not all(raw[slot].flags.writeable for slot in written):
             return False
-        pairs = [(i, x, x._data) for i, x in enumerate(tensors)]
-        self._fixed = [(x, array) for i, x, array in pairs if i not in owners]
-        self._owned = [(owners[i], array) for i, _, array in pairs if i in owners]
-        self._states = list(map(contiguous, raw))
-        self._staged = [
-            (self._states[i], raw[i], i in written)
-            for i in range(len(raw))
-            if self._states[i] is not raw[i]
-        ]
+        pairs = list(enumerate(zip(tensors, raw, strict=True)))
+        fixed = [pair for i, pair in pairs if i not in owners]
+        owned = [(owners[i], array) for i, (_, array) in pairs if i in owners]
+        states = list(map(contiguous, raw))
+        staged = [(states[i], a) for i, a in enumerate(raw) if states[i] is not a]
+        back = [(a, states[i]) for i, a in enumerate(raw) if states[i] is not a and i in written]
         storages = [tensors[slot]._storage for slot in written]
-        self._storages = [s for s in storages if s.version is not None]
+        storages = [s for s in storages if s.version is not None]
         watched = range(len(raw)) if self._stored else written
-        self._foreign = {tensors[slot]._storage for slot in watched}
+        foreign = {tensors[slot]._storage for slot in watched}
+        # at once, since Ctrl-C may come between calls
+        self._fixed, self._owned, self._states, self._staged = fixed, owned, states, staged
+        self._back, self._storages, self._foreign = back, storages, foreign
         return True
 
     def _entangled(self, leaves: Leaves) -> bool:
@@ -157,15 +161,21 @@ class Specialisation:
         for i, array in enumerate(arrays):
             if not array.flags.c_contiguous:
                 arrays[i] = contiguous(array)
-        for state, source, _ in self._staged:
+        for state, source in self._staged:
             np.copyto(state, source)
-        outputs = self.executable(arrays, self._states)
-        for state, source, written in self._staged:
-            if written:
-                np.copyto(source, state)
+        outputs = self._run_staged(arrays) if self._back else self.executable(arrays, self._states)
         for storage in self._storages:
             storage.version += 1  # type: ignore[operator]
         return self._delivery(given, outputs)
+
+    def _run_staged(self, arrays: Sequence[Array]) -> list[Array]:
+        """Run, and copy written states back: in one call of C, which Ctrl-C cannot cut in two."""
+        targets, states = zip(*self._back, strict=True)
+        copies = map(np.ndarray.__setitem__, targets, repeat(...), states)
+        try:
+            return self.executable(arrays, self._states)
+        finally:
+            deque(copies, maxlen=0)
 
     # --- for people ---------------------------------------------------------------------------
 
@@ -209,7 +219,7 @@ class Specialisation:
     def profile(self, leaves: Leaves, repeats: int) -> Any:
         """Where the time of a call goes; what it computes is not kept."""
         arrays = [contiguous(x._data) for x in self._given(leaves)]
-        for state, source, _ in self._staged:
+        for state, source in self._staged:
             np.copyto(state, source)
         return profile(self.executable, arrays, self._states, repeats)
 

@@ -44,6 +44,8 @@ class Template:
     afterwards; a copy of it onto itself is then left out.
     ``optional``: results that are left out, as None, where nobody reads them.
     ``images(node)``: the operands and results that are images, best stored with channels last.
+    ``window(node)``: what tiles of the operand suffice for, if they consist of whole windows; the
+    tiles of a template with ``tiled`` can.
     """
 
     applies: Callable[[Node], bool]
@@ -52,6 +54,8 @@ class Template:
     store: Callable[[Node, Sequence[Layout | None], Sequence[Any]], Plan] | None = None
     reuses: Callable[[Node], Value | None] = lambda node: None
     images: Callable[[Node], Sequence[Value]] = lambda node: ()
+    window: Callable[[Node], Shape] = lambda node: ()
+    tiled: Callable[[Node], bool] = lambda node: False
     optional: tuple[int, ...] = ()
 
 
@@ -167,6 +171,23 @@ def _max_pool(node: Node, operands: Sequence[Layout | None], results: Sequence[A
     return pool.max_pool(operands[0], *results, **node.kwargs)  # type: ignore[arg-type]
 
 
+def _apart(node: Node) -> Shape:
+    """The window of a pooling whose windows are small and lie side by side."""
+    params: dict[str, Any] = node.kwargs
+    kernel: Shape = params["kernel"]
+    whole = not any(params["padding"]) and max(params["dilation"]) == 1
+    small = len(kernel) == 2 and max(kernel) == 2
+    return kernel if whole and small and kernel == params["stride"] and _inside(node) else ()
+
+
+def _inside(node: Node) -> bool:
+    """Whether all windows end inside of the image."""
+    x, kernel = node.inputs[0], node.kwargs["kernel"]
+    assert x is not None
+    pairs = zip(x.shape[2:], node.outputs[0].shape[2:], kernel, strict=True)
+    return all(places * size <= n for n, places, size in pairs)
+
+
 # --- kernels that store their results -------------------------------------------------------------
 
 
@@ -181,12 +202,22 @@ def _in_order(kernels: Callable[..., Plan]) -> Template:
 
 TEMPLATES: dict[str, Template] = {
     MATMUL.name: Template(_floating, finish=_matmul),
-    CONV.name: Template(_single, finish=_conv_forward, images=_operands(0)),
+    CONV.name: Template(
+        _single,
+        finish=_conv_forward,
+        images=_operands(0),
+        tiled=lambda node: len(node.outputs[0].shape) == 4 and node.outputs[0].shape[1] > 1,
+    ),
     CONV_INPUT.name: Template(_floating, finish=_conv_input, images=_operands(0)),
     CONV_WEIGHT.name: Template(
-        _floating, finish=_conv_weight, shape=_rows_of_weight, images=_operands(0, 1, result=False)
+        _floating,
+        finish=_conv_weight,
+        shape=_rows_of_weight,
+        images=_operands(0, 1, result=False),
     ),
-    MAX_POOL.name: Template(_floating, store=_max_pool, images=_all_images, optional=(1,)),
+    MAX_POOL.name: Template(
+        _floating, store=_max_pool, images=_all_images, optional=(1,), window=_apart
+    ),
     MAX_POOL_GRAD.name: _pooled(pool.max_pool_grad, 2),
     MAX_POOL_GATHER.name: _pooled(pool.max_pool_gather, 2),
     AVG_POOL.name: _pooled(pool.avg_pool, 1),

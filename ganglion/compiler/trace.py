@@ -25,12 +25,12 @@ from ganglion.compiler.program import Program
 from ganglion.compiler.reads import Reads
 from ganglion.compiler.results import Results
 from ganglion.compiler.stepping import Stepping
-from ganglion.dispatch import listening, mode
-from ganglion.errors import TraceError
+from ganglion.dispatch import mode
+from ganglion.errors import ShapeError, TraceError
 from ganglion.graph import Node, Origin, Value, argument, constant, state
-from ganglion.ops.movement import WRITE_VIEW, plain_chain
+from ganglion.ops.movement import VIEW, WRITE_VIEW, plain_chain
 from ganglion.ops.record import OPS, Op
-from ganglion.shapes import Meta
+from ganglion.shapes import Meta, Shape, show
 from ganglion.tensor import Tensor, wrap
 from ganglion.tree import leaves, map_leaves
 
@@ -105,6 +105,7 @@ class Tracer:
         self.touched: dict[int, Before] = {}
         self.grads: dict[int, GradBefore] = {}
         self.graded: dict[int, Tensor] = {}  # captured where gradients were recorded
+        self.unhooked: list[tuple[Tensor, Any]] = []  # with the hooks they had
         self.given: list[Tensor] = []  # the caller's tensors,
         self.wrappers: dict[int, int] = {}  # and by id what stands for them in the trace
         self.alive: list[Tensor] = []  # so that ids stay their own
@@ -118,6 +119,8 @@ class Tracer:
 
     def _bind(self, op: Op, inputs: tuple[Any, ...], params: Mapping[str, Any]) -> Any:
         inputs = eager.promoted(op, inputs)
+        if op is VIEW and mode.tracer is self and inputs[0]._view is not None:
+            self._check_view(inputs[0], params["shape"])
         operands = [self.value(x) if isinstance(x, Tensor) else x for x in inputs]
         if mode.grad and op.vjp is not None:
             self._recorded(inputs)
@@ -131,6 +134,16 @@ class Tracer:
         arrays = [self.symbol(x) if isinstance(x, Value) else x for x in operands]
         data = tuple(map(self.symbol, outs)) if op.outputs > 1 else self.symbol(outs[0])
         return eager.finish(op, inputs, arrays, params, data)
+
+    def _check_view(self, x: Tensor, shape: Shape) -> None:
+        """Refuse, as eager execution does, to see as another shape what only a copy can be."""
+        try:
+            VIEW.kernel(self.form(x), shape)
+        except ValueError:
+            raise ShapeError(
+                f"view: the memory of a tensor of shape {show(x._data.shape)} cannot be seen as "
+                f"{show(shape)} without a copy; use reshape() instead"
+            ) from None
 
     def write(self, target: Tensor, value: Tensor) -> Tensor:
         """Record an in-place store; storing into a view rewrites its base."""
@@ -172,6 +185,15 @@ class Tracer:
         """``requires_grad`` is about to change."""
         if isinstance(tensor._data, np.ndarray):
             self.touch(tensor)
+
+    def form(self, x: Tensor) -> Any:
+        """Memory laid out as the tensor's is; what is made in a trace is taken to be row-major."""
+        view = x._view
+        data = x._data if view is None else view.base._data
+        found = data if isinstance(data, np.ndarray) else np.empty(data.shape, data.dtype)
+        for op, params in () if view is None else view.chain:
+            found = op.kernel(found, **params)
+        return found
 
     def born(self, tensor: Tensor) -> Tensor:
         """A tensor of Python's data: the same at every call, whatever is written to it."""
@@ -294,12 +316,19 @@ class Tracer:
         self.alive.append(made)
         return made
 
+    def take_back(self) -> None:
+        """Undo what the function did to Python's objects, as it will run again."""
+        self.reads.restore()
+        self.stepping.undo()
+
     def undo(self) -> None:
         """Put back what concrete tensors were before the trace."""
         for before in self.touched.values():
             before.restore()
         for kept in self.grads.values():
             kept.tensor._grad, kept.tensor._spent = kept.grad, kept.spent
+        for x, hooks in self.unhooked:
+            x._hooks = hooks
 
 
 def origin() -> Origin:
@@ -330,16 +359,20 @@ def trace(function: Callable[..., Any], *args: Any, keep_grads: bool = True) -> 
 
 
 def record(tracer: Tracer, call: Callable[[], Any], keep_grads: bool) -> Program:
-    """Run the call under a tracer and make its program."""
-    outer = mode.tracer
-    mode.tracer = tracer
+    """Run the call under a tracer and make its program.
+
+    Ctrl-C may come anywhere, also while things are put back: then that is done again.
+    """
+    outer = mode.tracer, mode.listener
     try:
-        with listening(tracer):
-            return Results(tracer, keep_grads).program(call())
+        mode.tracer = mode.listener = tracer
+        program = Results(tracer, keep_grads).program(call())
+        tracer.undo()
+        return program
     except BaseException:
         tracer.stepping.undo()
+        tracer.undo()
         raise
     finally:
-        mode.tracer = outer
-        tracer.undo()
+        mode.tracer, mode.listener = outer
         tracer.numbers.close()

@@ -19,7 +19,14 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from ganglion.data.collate import default_collate, default_convert
-from ganglion.data.dataset import Dataset, IterableDataset, batch_reader, samples, size
+from ganglion.data.dataset import (
+    Dataset,
+    IterableDataset,
+    TensorDataset,
+    batch_reader,
+    samples,
+    size,
+)
 from ganglion.data.prefetch import Prefetcher
 from ganglion.data.sampler import (
     BatchSampler,
@@ -31,6 +38,7 @@ from ganglion.data.sampler import (
 )
 from ganglion.errors import ArgumentError, CheckpointError
 from ganglion.random import Generator
+from ganglion.tensor import Tensor, wrap
 
 T_co = TypeVar("T_co", covariant=True)
 Collate = Callable[[Any], Any]
@@ -106,6 +114,8 @@ class DataLoader(Generic[T_co]):
         self.batch_sampler = batch_sampler
         if batch_sampler is None and batch_size is not None and self.sampler is not None:
             self.batch_sampler = BatchSampler(self.sampler, batch_size, drop_last)
+        inner = getattr(self.batch_sampler, "sampler", self.sampler)
+        self._random = inner if isinstance(inner, SeededSampler) else None
         batching = batch_size is not None or batch_sampler is not None
         self._read_batch = batch_reader(dataset) if batching and collate_fn is None else None
         self.collate_fn: Collate = collate_fn or (default_collate if batching else default_convert)
@@ -130,16 +140,12 @@ class DataLoader(Generic[T_co]):
     @property
     def seed(self) -> int | None:
         """Seed of the order; None when nothing is random, or not yet drawn."""
-        return self._random.seed if self._random else None
-
-    @property
-    def _random(self) -> SeededSampler | None:
-        inner = getattr(self.batch_sampler, "sampler", self.sampler)
-        return inner if isinstance(inner, SeededSampler) else None
+        return None if self._random is None else self._random.seed
 
     def state_dict(self) -> dict[str, int | None]:
         """Seed, epoch and batches handed out, as JSON values; batches prefetched do not count."""
-        return {"seed": self.seed, "epoch": self.epoch, "batches": self.batches}
+        here = self._position
+        return {"seed": self.seed, "epoch": here.epoch, "batches": here.batches}
 
     def load_state_dict(self, state: Mapping[str, int | None]) -> None:
         """Continue from a `state_dict`: the next pass gives the rest of that epoch's batches.
@@ -151,7 +157,7 @@ class DataLoader(Generic[T_co]):
             raise CheckpointError(
                 f"A DataLoader's state has seed, epoch and batches; got {dict(state)}."
             )
-        if self._random:
+        if self._random is not None:
             self._random.set_seed(state["seed"])
         self._position = _Position(epoch, batches)
 
@@ -166,24 +172,38 @@ class DataLoader(Generic[T_co]):
         return count // self.batch_size if self.drop_last else -(-count // self.batch_size)
 
     def __iter__(self) -> Iterator[Any]:
+        return self._walk(self._begin(), self._fetch)
+
+    @property
+    def rows(self) -> TensorDataset | None:
+        """The data set, if a batch is nothing but rows of its tensors; then there are `picks`."""
+        data: Any = self.dataset
+        simple = type(self) is DataLoader and type(data) is TensorDataset and not self.num_workers
+        return data if simple and self._read_batch is not None else None
+
+    def picks(self) -> Iterator[Tensor]:
+        """A pass of its own kind: of each batch the numbers of its samples, (N,) int64."""
+        return self._walk(self._begin(), self._pick)
+
+    def _begin(self) -> _Position:
         if self._position.begun:  # the last pass was left early; its rest is not made up for
             self._position = _Position(self.epoch + 1)
         self._position.begun = True
-        return self._walk(self._position)
+        return self._position
 
-    def _walk(self, here: _Position) -> Iterator[Any]:
-        with closing(self._batches(here)) as batches:
+    def _walk(self, here: _Position, fetch: Callable[[Any], Any]) -> Iterator[Any]:
+        with closing(self._batches(here, fetch)) as batches:
             for batch in batches:
                 here.batches += 1
                 yield batch
         here.epoch, here.batches, here.begun = here.epoch + 1, 0, False
 
-    def _batches(self, here: _Position) -> Any:
+    def _batches(self, here: _Position, fetch: Callable[[Any], Any]) -> Any:
         """The batches from `here` on: a generator, or a thread that runs one."""
         if isinstance(self.dataset, IterableDataset):
             source = self._streamed(here.batches)
         else:
-            source = self._fetched(self._indices(here))
+            source = (fetch(indices) for indices in self._indices(here))
         if not self.num_workers:
             return source
         begin = partial(self.worker_init_fn, 0) if self.worker_init_fn else None
@@ -192,7 +212,7 @@ class DataLoader(Generic[T_co]):
 
     def _indices(self, here: _Position) -> Iterator[Any]:
         """Sample numbers of each batch (or single ones) from `here` on."""
-        if self._random:
+        if self._random is not None:
             self._random.set_epoch(here.epoch)
         if type(self.batch_sampler) is BatchSampler:
             order = whole_order(self.batch_sampler.sampler)
@@ -202,10 +222,6 @@ class DataLoader(Generic[T_co]):
         assert batches is not None
         return islice(iter(batches), here.batches, None)
 
-    def _fetched(self, batches: Iterator[Any]) -> Iterator[Any]:
-        for indices in batches:
-            yield self._fetch(indices)
-
     def _fetch(self, indices: Any) -> Any:
         if self._read_batch is not None:
             return self._read_batch(np.asarray(indices, np.int64))
@@ -213,6 +229,9 @@ class DataLoader(Generic[T_co]):
             return self.collate_fn(self.dataset[indices])
         numbers = indices.tolist() if isinstance(indices, np.ndarray) else indices
         return self.collate_fn(samples(self.dataset, numbers))
+
+    def _pick(self, indices: Any) -> Tensor:
+        return wrap(np.asarray(indices, np.int64))
 
     def _streamed(self, skip: int) -> Iterator[Any]:
         """Batches of an iterable data set; skipped ones are read and thrown away."""

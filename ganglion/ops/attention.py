@@ -268,6 +268,7 @@ ATTENTION = Op(
     outputs=2,
     in_float32=False,
     decompose=_attention_ops,
+    heavy=1 << 24,
     flops=_attention_flops,
 )
 # the gradients of queries, keys and values
@@ -281,6 +282,7 @@ ATTENTION_GRAD = Op(
     outputs=3,
     in_float32=False,
     decompose=_attention_grad_ops,
+    heavy=1 << 24,
     flops=_attention_grad_flops,
 )
 

@@ -160,6 +160,7 @@ BATCH_NORM: Op = Op(
     outputs=3,
     vjp_takes_none=True,
     decompose=_batch_norm_ops,
+    heavy=1 << 22,
     flops=lambda x, *rest, eps: 7 * x.numel,
 )
 # gradients of x, weight and bias, whether or not there are weight and bias
@@ -172,6 +173,7 @@ BATCH_NORM_GRAD: Op = Op(
     saves="*",
     outputs=3,
     decompose=_batch_norm_grad_ops,
+    heavy=1 << 22,
     flops=lambda g, x, *rest, eps: 10 * x.numel,
 )
 

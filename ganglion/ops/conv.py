@@ -37,6 +37,7 @@ from ganglion.shapes import Meta, Shape
 if TYPE_CHECKING:
     from ganglion.tensor import Tensor
 
+HEAVY: Final = 1 << 24  # FLOP
 BLOCK: Final = 1 << 20  # elements of a matrix of windows: a few MB, which caches hold
 
 
@@ -284,6 +285,7 @@ CONV: Op = Op(
     vjp=(_conv_grad_x, _conv_grad_w, _conv_grad_bias),
     saves=("y", "x", ""),
     decompose=_conv_by_parts,
+    heavy=HEAVY,
     element=taps.conv,
     flops=lambda x, w, bias, **params: (
         2 * math.prod(_conv_shape(x.shape, w.shape, **params)) * math.prod(w.shape[1:])
@@ -300,6 +302,7 @@ CONV_INPUT: Op = Op(
         lambda s, g: CONV_WEIGHT(g, s.x, size=s.shapes[1][2:], **_window(s)),
     ),
     saves=("y", "x"),
+    heavy=HEAVY,
     element=taps.conv_input,
     flops=lambda g, w, **params: 2 * g.numel * math.prod(w.shape[1:]),
 )
@@ -314,6 +317,7 @@ CONV_WEIGHT: Op = Op(
         lambda s, g: CONV(s.x, g, None, **_window(s)),
     ),
     saves=("y", "x"),
+    heavy=HEAVY,
     element=taps.conv_weight,
     flops=lambda x, g, size, groups, **params: (
         2 * g.numel * (x.shape[1] // groups) * math.prod(size)

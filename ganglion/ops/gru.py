@@ -21,6 +21,7 @@ from ganglion.ops.recurrent import (
     before,
     check_layer,
     each_step,
+    earlier,
     in_time,
     layer_flops,
     parts,
@@ -79,26 +80,29 @@ def _gru_grad_array(
     w_hh: Array,
     reverse: bool,
 ) -> tuple[Array, Array, Array]:
-    hidden = h.shape[1]
-    pre_x = np.empty((*y.shape[:2], 3 * hidden), y.dtype)
+    r, z, n, kept = parts(gates, 4)
+    slopes = np.concatenate((r * (1 - r), z * (1 - z), 1 - np.square(n)), axis=2)
+    pre_x = np.concatenate((kept, earlier(h, y, reverse) - n, 1 - z), axis=2)
+    pre_x *= slopes  # times gradients of n, h and h, these will be the gradients of r, z and n
     pre_h, dh = np.empty_like(pre_x), np.zeros(h.shape, h.dtype)
-    order = walk(len(y), reverse)
-    for t in reversed(order):
-        r, z, n, kept = parts(gates[t], 4)
+    width = h.shape[1]
+    given = None if dgates is None else dgates[..., : 3 * width] * slopes
+    for t in reversed(walk(len(y), reverse)):
         dh = total(dh, at(dy, t))
-        started = h if t == order[0] else y[t - order.step]
-        dr, dz, dn, dkept = _extra(dgates, t)
-        dn = total(dn, dh * (1 - z)) * (1 - np.square(n))
-        dz = total(dz, dh * (started - n)) * (z * (1 - z))
-        dr = total(dr, dn * kept) * (r * (1 - r))
-        np.concatenate((dr, dz, dn), axis=1, out=pre_x[t])
-        np.concatenate((dr, dz, total(dkept, dn * r)), axis=1, out=pre_h[t])
-        dh = dh * z + blas.matmul(pre_h[t], w_hh)
+        dr, dz, dn = parts(pre_x[t], 3)
+        dz *= dh
+        dn *= dh
+        if given is not None:
+            pre_x[t, :, width:] += given[t, :, width:]
+        dr *= dn
+        if given is not None:
+            dr += given[t, :, :width]
+        pre_h[t, :, : 2 * width] = pre_x[t, :, : 2 * width]
+        dkept = np.multiply(dn, r[t], out=pre_h[t, :, 2 * width :])
+        if dgates is not None:
+            dkept += dgates[t, :, 3 * width :]
+        dh = dh * z[t] + blas.matmul(pre_h[t], w_hh)
     return pre_x, pre_h, dh
-
-
-def _extra(dgates: Array | None, t: int) -> list[Any]:
-    return [None] * 4 if dgates is None else parts(dgates[t], 4)
 
 
 # --- the same in ops ------------------------------------------------------------------------------
@@ -196,6 +200,7 @@ GRU = Op(
     vjp_takes_none=True,
     outputs=2,
     decompose=_gru_ops,
+    heavy=1 << 23,
     flops=lambda x, h, w_ih, w_hh, *biases, **params: layer_flops(x, w_ih, w_hh),
 )
 # inputs: gradients of states and gates, each or None; h, states, gates, w_hh; outputs: gradients of
@@ -210,5 +215,6 @@ GRU_GRAD = Op(
     vjp_takes_none=True,
     outputs=3,
     decompose=_gru_grad_ops,
+    heavy=1 << 23,
     flops=lambda *metas, **params: walk_flops(metas[4], metas[5]),
 )

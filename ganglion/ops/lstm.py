@@ -25,6 +25,7 @@ from ganglion.ops.recurrent import (
     before,
     check_layer,
     each_step,
+    earlier,
     first_step,
     in_time,
     layer_flops,
@@ -99,24 +100,28 @@ def _lstm_grad_array(
     w_hr: Array | None,
     reverse: bool,
 ) -> tuple[Array, Array]:
-    pre, dc, dh = np.empty(gates.shape, gates.dtype), np.zeros(c.shape, c.dtype), None
     order = walk(len(cells), reverse)
+    i, f, g, o = parts(gates, 4)
+    pre, out = _slopes(gates, g), np.tanh(cells)
+    given = None if dgates is None else dgates * pre
+    for part, factor in zip(parts(pre, 4), (g, earlier(c, cells, reverse), i, out), strict=True):
+        part *= factor  # dc times the first three, dh times the last, will be the gradients
+    dh_to_dc = o * (1 - np.square(out))
+    by_gate = pre.reshape(*cells.shape[:2], 4, cells.shape[2])
+    dh, dc = None, np.zeros(c.shape, c.dtype)
     for t in reversed(order):
-        i, f, g, o = parts(gates[t], 4)
         dh = total(dh, at(dy, t))
         if dh is not None and w_hr is not None:
             dh = blas.matmul(dh, w_hr)
         dh = np.zeros(c.shape, c.dtype) if dh is None else dh
-        out = np.tanh(cells[t])
-        dc += dh * o * (1 - np.square(out))
+        dc += dh * dh_to_dc[t]
         if dcells is not None:
             dc += dcells[t]
-        started = c if t == order[0] else cells[t - order.step]
-        np.concatenate((dc * g, dc * started, dc * i, dh * out), axis=1, out=pre[t])
-        if dgates is not None:
-            pre[t] += dgates[t]
-        pre[t] *= _slopes(gates[t], g)
-        dc *= f
+        by_gate[t, :, :3] *= dc[:, None]
+        by_gate[t, :, 3] *= dh
+        if given is not None:
+            pre[t] += given[t]
+        dc *= f[t]
         dh = blas.matmul(pre[t], w_hh)
     return pre, dc
 
@@ -243,6 +248,7 @@ LSTM = Op(
     vjp_takes_none=True,
     outputs=3,
     decompose=_lstm_ops,
+    heavy=1 << 23,
     flops=lambda x, h, c, w_ih, w_hh, *rest, **params: layer_flops(x, w_ih, w_hh),
 )
 # inputs: gradients of states, cells and gates, each or None; c, cells, gates, w_hh, w_hr;
@@ -257,5 +263,6 @@ LSTM_GRAD = Op(
     vjp_takes_none=True,
     outputs=2,
     decompose=_lstm_grad_ops,
+    heavy=1 << 23,
     flops=lambda *metas, **params: walk_flops(metas[5], metas[6]),
 )

@@ -268,6 +268,7 @@ LAYER_NORM = Op(
     vjp_takes_none=True,
     outputs=3,
     decompose=_layer_norm_ops,
+    heavy=1 << 22,
     flops=lambda x, weight, bias, dims, eps: 8 * x.numel,
 )
 # outputs: gradients of x, weight and bias (which have one shape; 0 without a weight)
@@ -280,6 +281,7 @@ LAYER_NORM_GRAD = Op(
     saves="*",
     outputs=3,
     decompose=_layer_norm_grad_ops,
+    heavy=1 << 22,
     flops=lambda g, x, weight, mean, rstd, dims: 13 * x.numel,
 )
 RMS_NORM = Op(
@@ -292,6 +294,7 @@ RMS_NORM = Op(
     vjp_takes_none=True,
     outputs=2,
     decompose=_rms_norm_ops,
+    heavy=1 << 21,
     flops=lambda x, weight, dims, eps: 4 * x.numel,
 )
 RMS_NORM_GRAD = Op(
@@ -303,6 +306,7 @@ RMS_NORM_GRAD = Op(
     saves="*",
     outputs=2,
     decompose=_rms_norm_grad_ops,
+    heavy=1 << 22,
     flops=lambda g, x, weight, rstd, dims: 9 * x.numel,
 )
 

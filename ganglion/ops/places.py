@@ -312,16 +312,30 @@ def stacked(index: Index, *xs: Source, dim: int) -> Scalar:
 # --- positions read from tensors ------------------------------------------------------------------
 
 
-def _position(found: Scalar, size: int, wrap: bool = False) -> Scalar:
+def _counted(found: Scalar, size: int) -> Scalar:
+    """A position counted from the front, if it was counted from the end."""
     at = cast(found, INDEX)
-    if wrap:
-        at = where(at < 0, at + size, at)
-    return minimum(maximum(at, 0), max(size - 1, 0))
+    return where(at < 0, at + size, at)
+
+
+def _position(found: Scalar, size: int, wrap: bool = False) -> tuple[Scalar, Scalar]:
+    """A position that exists, and whether it is the one that was found."""
+    at = _counted(found, size) if wrap else cast(found, INDEX)
+    near = minimum(maximum(at, 0), max(size - 1, 0))
+    return near, eq(near, at)
+
+
+def _if_there(conditions: list[Scalar], found: Scalar) -> Scalar:
+    """NaN where a position does not exist; integers have none, theirs is the nearest element."""
+    if not found.dtype.is_floating_point:
+        return found
+    return where(_all(conditions), found, math.nan)
 
 
 def gathered(index: Index, x: Source, at: Source, dim: int) -> Scalar:
     """Elements at positions along one dimension."""
-    return x(*_replaced(index, dim, _position(at(*index), x.shape[dim])))
+    place, there = _position(at(*index), x.shape[dim])
+    return _if_there([there], x(*_replaced(index, dim, place)))
 
 
 def indexed(index: Index, x: Source, at: Source, dims: Shape, wrap: bool) -> Scalar:
@@ -331,13 +345,16 @@ def indexed(index: Index, x: Source, at: Source, dims: Shape, wrap: bool) -> Sca
     before = dims[0] if dims[-1] - dims[0] == len(dims) - 1 else 0
     block, kept = index[before : before + size], iter((*index[:before], *index[before + size :]))
     places: list[Scalar] = []
+    conditions: list[Scalar] = []
     for d, n in enumerate(x.shape):
         if d in dims:
             found = at(dims.index(d), *block) if several else at(*block)
-            places.append(_position(found, n, wrap))
+            place, there = _position(found, n, wrap)
+            places.append(place)
+            conditions.append(there)
         else:
             places.append(next(kept))
-    return x(*places)
+    return _if_there(conditions, x(*places))
 
 
 def stacked_positions(index: Index, *parts: Source) -> Scalar:
@@ -356,7 +373,7 @@ def stacked_positions(index: Index, *parts: Source) -> Scalar:
 
 def wrapped(index: Index, at: Source, dim: int, size: int) -> Scalar:
     """Positions that may count from the end, counted from the start."""
-    return _position(at(*index), size, wrap=True)
+    return _counted(at(*index), size)
 
 
 def one_hot(index: Index, at: Source, classes: int) -> Scalar:

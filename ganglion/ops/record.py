@@ -5,6 +5,7 @@ An op is one record; eager execution, gradients, tracing and compiled code all f
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,8 +27,22 @@ Promote = Literal["none", "same", "float"]
 Runs = Literal["native", "host", "eager-only"]
 
 OPS: dict[str, Op] = {}
+_homes: dict[str, dict[str, Any]] = {}  # the variables of the modules that define them
 
 LETTERS = "xyzw"
+
+
+def _importing() -> dict[str, Any]:
+    """The variables of the module that is being imported."""
+    frame = sys._getframe()
+    while frame.f_back is not None and frame.f_code.co_name != "<module>":
+        frame = frame.f_back
+    return frame.f_globals
+
+
+def _begun_anew(before: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Whether a module is imported once more, after Ctrl-C during its first import."""
+    return before is not now and before["__name__"] == now["__name__"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,12 +80,14 @@ class Op:
     element: Callable[..., Any] | None = None  # others: the element at an index (ops/scalar.py)
     sweep: Callable[..., Any] | None = None  # a scan or a scatter of elements (ops/sweep.py)
     runs: Runs = "native"  # where it may run compiled
+    heavy: int = 0  # FLOPs from which an eager call takes a compiled kernel (heavy.py); 0: never
     reads: dict[int, tuple[int, ...]] = field(init=False, default_factory=dict)  # see read_by
 
     def __post_init__(self) -> None:
-        if self.name in OPS:
+        home = _importing()
+        if self.name in OPS and not _begun_anew(_homes.get(self.name, home), home):
             raise ValueError(f"op '{self.name}' is defined twice")
-        OPS[self.name] = self
+        OPS[self.name], _homes[self.name] = self, home
 
     def __call__(self, *inputs: Any, **params: Any) -> Any:
         return mode.listener.bind(self, inputs, params)

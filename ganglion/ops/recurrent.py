@@ -55,6 +55,11 @@ def parts(a: Array, count: int) -> list[Array]:
     return [a[..., i * width : (i + 1) * width] for i in range(count)]
 
 
+def earlier(first: Array, states: Array, reverse: bool) -> Array:
+    """The state that each step started from."""
+    return np.concatenate((states[1:], first[None]) if reverse else (first[None], states[:-1]))
+
+
 def at(x: Array | None, t: int) -> Array | None:
     """One step of a sequence, if there is one."""
     return None if x is None else x[t]
@@ -251,6 +256,7 @@ RNN = Op(
     vjp=_rnn_rule,
     saves="*o",
     decompose=_rnn_ops,
+    heavy=1 << 23,
     flops=lambda x, h, w_ih, w_hh, *biases, **params: layer_flops(x, w_ih, w_hh),
 )
 # inputs: gradient of the states, the states, w_hh; output: gradient of what the nonlinearity took
@@ -262,5 +268,6 @@ RNN_GRAD = Op(
     vjp=through(_rnn_grad_ops),
     saves="*",
     decompose=_rnn_grad_ops,
+    heavy=1 << 23,
     flops=lambda dy, y, w_hh, **params: walk_flops(y, w_hh),
 )

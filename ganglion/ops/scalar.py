@@ -135,11 +135,13 @@ class Source(Protocol):
 
 
 def const(value: float, dtype: dt.dtype) -> Scalar:
-    """A number."""
+    """A number; what is not whole is cut for an integer."""
     if dtype in dt.HALVES:  # in which nothing is computed
         with np.errstate(over="ignore"):
             rounded = float(dtype.numpy.type(value))
         return Scalar("cast", (Scalar("const", (rounded,), dt.float32),), dtype)
+    if type(value) is float and not dtype.is_floating_point:
+        value = bool(value) if dtype is dt.bool_ else int(value)
     return Scalar("const", (value,), dtype)
 
 

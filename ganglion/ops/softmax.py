@@ -70,6 +70,7 @@ SOFTMAX = Op(
     vjp=(_softmax_rule,),
     saves="o",
     decompose=_softmax_ops,
+    heavy=1 << 21,
     flops=lambda x, dim: 5 * x.numel,
 )
 LOG_SOFTMAX = Op(
@@ -80,6 +81,7 @@ LOG_SOFTMAX = Op(
     vjp=(_log_softmax_rule,),
     saves="o",
     decompose=_log_softmax_ops,
+    heavy=1 << 21,
     flops=lambda x, dim: 5 * x.numel,
 )
 

@@ -93,7 +93,8 @@ def _directed(g: Array, p: Array, wd: float, maximize: bool, s: Array) -> Array:
 
 def _directed_ops(g: Tensor, p: Tensor, wd: float, maximize: bool) -> Tensor:
     g = -g if maximize else g
-    return g + p * wd
+    none = isinstance(wd, int | float) and not wd  # a number that may change is a tensor
+    return g if none else g + p * wd
 
 
 ACCUMULATE = _update(  # a gradient into the sum of those before it

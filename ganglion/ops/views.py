@@ -158,7 +158,7 @@ def as_strided(
         raise ShapeError("as_strided needs a row-major storage; call contiguous() first")
     if len(size) != len(stride):
         raise ShapeError(f"mismatch in length of strides {show(stride)} and shape {show(size)}")
-    if min(*stride, 0) < 0:
+    if min((*stride, 0)) < 0:
         raise ShapeError(f"as_strided: Negative strides are not supported, got {show(stride)}")
     if storage_offset is None:
         storage_offset = _offset(input, base)

@@ -9,7 +9,7 @@ from typing import Any
 
 from ganglion.dispatch import mode
 from ganglion.errors import ArgumentError, ArgumentTypeError, CheckpointError
-from ganglion.gradmode import enable_grad, no_grad
+from ganglion.gradmode import enable_grad
 from ganglion.history import Handle, forget_grad
 from ganglion.shapes import show
 from ganglion.tensor import Tensor
@@ -98,9 +98,13 @@ class Optimizer:
             with enable_grad():
                 loss = closure()
         groups = self.param_groups if mode.tracer is None else mode.tracer.groups(self)
-        with no_grad():
+        before = mode.grad
+        try:  # not no_grad(): Ctrl-C can keep it from putting the mode back
+            mode.grad = False
             for group in groups:
                 self.update(group)
+        finally:
+            mode.grad = before
         for hook in tuple(self._post_hooks.values()):
             hook(self, (closure,), {})
         return loss

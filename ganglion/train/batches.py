@@ -12,6 +12,7 @@ from ganglion.creation import from_numpy
 from ganglion.data.dataset import Dataset, TensorDataset
 from ganglion.data.loader import DataLoader
 from ganglion.data.sampler import SeededSampler
+from ganglion.dispatch import read
 from ganglion.errors import ArgumentError, ArgumentTypeError, ShapeError
 from ganglion.tensor import Tensor
 
@@ -55,6 +56,18 @@ def _dataset(data: Any) -> TensorDataset:
     return TensorDataset(*arrays)
 
 
+def picked(loader: DataLoader[Any]) -> TensorDataset | None:
+    """The data set of a loader whose batches a compiled step can pick by itself, on all threads."""
+    rows = loader.rows
+    if rows is None or any(x.requires_grad or not _plain(read(x)) for x in rows.tensors):
+        return None
+    return rows
+
+
+def _plain(array: Any) -> bool:
+    return bool(array.flags.c_contiguous and array.dtype.kind in "fiub")
+
+
 def unshuffled(loader: DataLoader[Any]) -> DataLoader[Any]:
     """The loader itself; ``ArgumentError`` for one whose order is random."""
     inner = getattr(loader.batch_sampler, "sampler", loader.sampler)
@@ -95,9 +108,10 @@ def count(batch: Batch) -> int:
     first = batch
     while isinstance(first, (tuple, list, dict)):
         first = next(iter(first.values() if isinstance(first, dict) else first))
-    if not hasattr(first, "shape") or not len(first.shape):
+    shape = getattr(getattr(first, "_data", first), "shape", ())  # a tensor's own takes longer
+    if not shape:
         raise ShapeError(f"the samples of a batch cannot be counted: it starts with {first!r}")
-    return int(first.shape[0])
+    return int(shape[0])
 
 
 def grouped(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:

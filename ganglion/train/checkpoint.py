@@ -18,11 +18,13 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from ganglion.config import flags
+from ganglion.creation import from_numpy
 from ganglion.data.loader import DataLoader
+from ganglion.dispatch import read
 from ganglion.errors import CheckpointError, NotFoundError
 from ganglion.gradmode import no_grad
 from ganglion.nn.module import Module
-from ganglion.random import get_rng_state, set_rng_state
+from ganglion.random import default_generator, set_rng_state
 from ganglion.serialize import load
 from ganglion.tensor import Tensor
 from ganglion.train.environment import environment
@@ -76,14 +78,18 @@ class Loaders:
 class Boundary:
     """What a step changes before its parameters do, as it was when the step before had ended."""
 
-    def __init__(self, model: Module, loaders: Loaders) -> None:
+    def __init__(self, loaders: Loaders) -> None:
         self.loaders = loaders.state_dict()
-        self.random = get_rng_state()
+        self.random = read(default_generator.state).copy()  # quicker than get_rng_state
+        self.buffers: list[tuple[Tensor, Tensor]] = []
+
+    def keep(self, model: Module) -> None:
+        """Copy the buffers, before a step that may be left in the middle: one not compiled."""
         self.buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
 
     def rewind(self) -> None:
         """Undo what an unfinished step did to random numbers and buffers."""
-        set_rng_state(self.random)
+        set_rng_state(from_numpy(self.random))
         with no_grad():
             for buffer, before in self.buffers:
                 buffer.copy_(before)
@@ -103,7 +109,7 @@ def collect(trainer: Trainer) -> Tree:
         "callbacks": {str(i): c.state_dict() for i, c in enumerate(trainer.callbacks)},
         "scores": trainer.scores.state_dict(),
         "random": {
-            "ganglion": boundary.random,
+            "ganglion": from_numpy(boundary.random),
             "python": random.getstate(),
             "numpy": _numpy_state(),
         },

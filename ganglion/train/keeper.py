@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ganglion.errors import ArgumentError
-from ganglion.serialize import save
+from ganglion.serialize import save, sync
 from ganglion.train import checkpoint
 from ganglion.train.environment import environment, surroundings
 from ganglion.train.events import Outcome
@@ -62,6 +62,8 @@ class Keeper:
         """Leave everything in order."""
         self._count_seconds()
         if self.folder is not None:
+            if self.folder.best.is_file():
+                sync(self.folder.best)
             self.folder.write_metrics(self.trainer.history)
             seconds = self.trainer.state.seconds
             self.folder.update_record(outcome=outcome.value, seconds=seconds)
@@ -78,8 +80,10 @@ class Keeper:
         self._saved_at, self._saved_step = time.monotonic(), trainer.state.step
 
     def _save_best(self, folder: RunFolder) -> None:
+        """Write `best`, which resuming mends from `last` if the machine fails before the end."""
         tree = checkpoint.collect(self.trainer)
-        save({**tree, "model": self.trainer.best_weights, "best": None}, folder.best)
+        best = {**tree, "model": self.trainer.best_weights, "best": None}
+        save(best, folder.best, durable=False)
 
     def _mend_best(self, folder: RunFolder) -> None:
         """Let `best` agree with `last`, if the process was killed between writing the two."""

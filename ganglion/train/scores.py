@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ganglion.errors import ArgumentError
@@ -28,12 +28,16 @@ class Scores:
         for metric in self.metrics.values():
             metric.reset()
 
-    def update(self, loss: float, outputs: Any, targets: Any, samples: int) -> None:
-        """Add a batch with its mean loss."""
+    def parts(self, outputs: Any, targets: Any) -> list[Any]:
+        """What each metric needs of a batch; may be called inside a compiled step."""
+        return [metric.part(outputs, targets) for metric in self.metrics.values()]
+
+    def update(self, loss: float, parts: Iterable[Any], samples: int) -> None:
+        """Add a batch: its mean loss, and what `parts` gave."""
         self.loss_sum += loss * samples
         self.samples += samples
-        for metric in self.metrics.values():
-            metric.update(outputs, targets)
+        for metric, part in zip(self.metrics.values(), parts, strict=True):
+            metric.take(part)
 
     @property
     def loss(self) -> float:

@@ -22,6 +22,7 @@ from ganglion.compiler.trace import proceed_if
 from ganglion.config import COMPILE
 from ganglion.data.dataset import IterableDataset
 from ganglion.data.loader import DataLoader
+from ganglion.dispatch import mode
 from ganglion.errors import ArgumentError, CheckpointError, NonFiniteError
 from ganglion.gradmode import no_grad
 from ganglion.metrics import Metric
@@ -46,6 +47,7 @@ from ganglion.train.run import RunFolder
 from ganglion.train.scores import Scores
 
 Loss = Callable[[Any, Any], Tensor]
+Seen = tuple[Tensor, list[Any]]  # of a batch: its loss, and what the metrics need
 
 
 class Trainer:
@@ -116,7 +118,7 @@ class Trainer:
         check_settings(self)
         self._ctrl_c = CtrlC()
         wrap = partial(compiled, fullgraph=False, disable=not self.compile)
-        self._updated, self._computed = wrap(self._update), wrap(self.compute)
+        self._updated, self._computed = wrap(self._update), wrap(self._compute)
         self._outputs = wrap(self._forward)
 
     # --- for users ----------------------------------------------------------------------------
@@ -198,7 +200,9 @@ class Trainer:
     def _run_epoch(self) -> None:
         self._emit("on_epoch_start")
         self.model.train()
-        for group in batching.grouped(self._loaders.train, self.accumulate):
+        train = self._loaders.train
+        walk = train if self._picked is None else train.picks()
+        for group in batching.grouped(walk, self.accumulate):
             self._step(group)
             if self._leaving():
                 return
@@ -209,39 +213,53 @@ class Trainer:
             self._end_epoch(valid)
 
     def _step(self, group: list[Any]) -> None:
-        counts = list(map(batching.count, group))
-        samples = sum(counts)
-        found = self._updated(group, [count / samples for count in counts])
-        losses = [part[2].item() for part in found]
+        found = self._updated(*group)
+        counts, losses = list(map(batching.count, group)), [loss.item() for loss, _ in found]
         for value in losses:
             if not math.isfinite(value):
                 self._fail(value)
-        for (outputs, target, _), value, count in zip(found, losses, counts, strict=True):
-            self.scores.update(value, outputs, target, count)
+        for (_, parts), value, count in zip(found, losses, counts, strict=True):
+            self.scores.update(value, parts, count)
         if self.scheduler is not None and self.scheduler_interval == "step":
             self.scheduler.step()
         self.state.step += 1
+        samples = sum(counts)
         loss = sum(map(mul, losses, counts)) / samples
         self._emit("on_step_end", Step(self.state.epoch + 1, self.state.step, loss, samples))
-        self.boundary = Boundary(self.model, self._loaders)
+        self.boundary = Boundary(self._loaders)
         self._keeper.step_end()
 
-    def _update(self, group: list[Any], shares: list[float]) -> list[tuple[Any, Any, Tensor]]:
+    def _update(self, *group: Any) -> list[Seen]:
         """One step of the optimizer on a group of batches; this is what gets compiled."""
+        if mode.tracer is None:
+            self._keep_buffers()
+        counts = list(map(batching.count, group))
+        if self._picked is not None:  # the numbers of the samples are given
+            group = tuple([[x[rows] for x in self._picked.tensors] for rows in group])
         self.optimizer.zero_grad()
-        found = [self._backward(batch, share) for batch, share in zip(group, shares, strict=True)]
+        found = [self._backward(x, n / sum(counts)) for x, n in zip(group, counts, strict=True)]
         if self.clip_grad_norm is not None:
             clip_grad_norm_(self.trained, self.clip_grad_norm)
         self.optimizer.step()
         return found
 
-    def _backward(self, batch: Any, share: float) -> tuple[Any, Any, Tensor]:
+    def _keep_buffers(self) -> None:
+        self.boundary.keep(self.model)
+
+    def _backward(self, batch: Any, share: float) -> Seen:
         """Add a batch's share of the gradient of the mean over all samples of the step."""
         outputs, target, loss = self.compute(batch)
         if not proceed_if(loss.isfinite()):  # compiled, the step then changes nothing
             self._fail(loss.item())
         (loss if share == 1 else loss * share).backward()
-        return outputs, target, loss
+        return self._seen(outputs, target, loss)
+
+    def _compute(self, batch: Any) -> Seen:
+        return self._seen(*self.compute(batch))
+
+    def _seen(self, outputs: Any, target: Any, loss: Tensor) -> Seen:
+        with no_grad():
+            return loss.detach(), self.scores.parts(outputs, target)
 
     def _end_epoch(self, valid: dict[str, Any]) -> None:
         state, column = self.state, self.monitored
@@ -254,7 +272,7 @@ class Trainer:
         state.epoch += 1
         self.scores.reset()
         self._emit("on_epoch_end", record)
-        self.boundary = Boundary(self.model, self._loaders)
+        self.boundary = Boundary(self._loaders)
         self._keeper.epoch_end(improved)
 
     # --- validation and early stopping --------------------------------------------------------
@@ -271,8 +289,8 @@ class Trainer:
             for batch in loader:
                 if give_up():
                     break
-                outputs, target, loss = self._computed(batch)
-                scores.update(loss.item(), outputs, target, batching.count(batch))
+                loss, parts = self._computed(batch)
+                scores.update(loss.item(), parts, batching.count(batch))
         return scores
 
     def _recorded(self, valid: dict[str, Any]) -> Record:
@@ -325,6 +343,7 @@ class Trainer:
         self, loaders: Loaders, epochs: int | None, resume: bool, allow_different: bool
     ) -> None:
         self._loaders, self.stop_reason = loaders, ""
+        self._picked = batching.picked(loaders.train) if self.compile else None
         self._watch = display(self.progress)
         folder = opened(self, resume)
         saved = folder.last if folder is not None and resume and folder.last.is_file() else None
@@ -333,7 +352,7 @@ class Trainer:
             self.state.epochs = self.state.epochs if epochs is None else epochs
         else:
             self._start(epochs)
-        self.boundary = Boundary(self.model, loaders)
+        self.boundary = Boundary(loaders)
         self.folder, self._keeper = folder, Keeper(self, folder)
         self._keeper.start(new=saved is None)
 

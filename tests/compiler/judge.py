@@ -4,12 +4,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
 import ganglion
 import ganglion.dtypes as dt
-from ganglion import autograd
+from ganglion import autograd, eager
 from ganglion.compiler import native, trace
 from ganglion.compiler.interpret import interpret
 from ganglion.compiler.program import Program
@@ -24,6 +25,8 @@ from tests.ops.samples import Sample
 # The error allowed for one rounding, of values of about one; several of its units.
 UNIT = {"float16": 2e-3, "bfloat16": 1.6e-2, "float32": 2e-6, "float64": 1e-12}
 
+
+SHAKES = 8
 
 # --- what is allowed ------------------------------------------------------------------------------
 
@@ -69,17 +72,19 @@ def magnitudes(array: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(wide), wide, 0)
 
 
-def difference(got: np.ndarray, want: np.ndarray, past: Past, times: float = 1) -> str:
-    """How two results differ by more than rounding; empty if they do not."""
+def difference(
+    got: np.ndarray, want: np.ndarray, past: Past, times: float = 1, more: Any = 0.0
+) -> str:
+    """How two results differ by more than rounding, and ``more``; empty if they do not."""
     if got.dtype != want.dtype or got.shape != want.shape:
         return f"{got.dtype}{got.shape}, not {want.dtype}{want.shape}"
     if dt.of_numpy(want.dtype).name not in UNIT:
-        wrong = got != want
+        wrong = (got != want) & (np.asarray(more) == 0)
     else:
         got, want = got.astype(np.float64), want.astype(np.float64)
         with np.errstate(over="ignore", invalid="ignore"):
-            allowed = times * past.unit * math.sqrt(past.terms) * (np.abs(want) + past.size)
-            same = (got == want) | (np.isnan(got) & np.isnan(want))
+            allowed = times * past.unit * math.sqrt(past.terms) * (np.abs(want) + past.size) + more
+            same = (got == want) | (np.isnan(got) & np.isnan(want)) | np.isinf(more)
             wrong = ~(same | (np.isfinite(want) & (np.abs(got - want) <= allowed)))
     if not np.any(wrong):
         return ""
@@ -106,8 +111,10 @@ class Outcome:
         return [f"{name}: {text}" for name, text in pairs if text]
 
 
-def outcome(program: Program, arguments: Sequence[np.ndarray]) -> Outcome:
-    """Run a program both ways."""
+def outcome(
+    program: Program, arguments: Sequence[np.ndarray], build: Callable[..., Any] = native.build
+) -> Outcome:
+    """Run a program both ways; ``build`` compiles it."""
     graph = program.graph
     states = [x._data.copy() for x in program.states()]
     values = tuple(v for node in graph.topological() for v in node.values)
@@ -115,15 +122,74 @@ def outcome(program: Program, arguments: Sequence[np.ndarray]) -> Outcome:
     arrays, updates = interpret(every, arguments, states)
     found = dict(zip(values, arrays, strict=True))
     past = pasts(graph, found)
-    step = native.build(program)
+    step = build(program)
     states = [x.copy() for x in states]  # what was found may be views of the old ones
     got = step(arguments, states)
-    made = Outcome(hosts={x.host.op_name for x in step.schedule.launches if x.host})
+    made = Outcome(hosts=hosts_of(step))
     for value, array in zip(graph.outputs, got, strict=True):
         made.outputs.append((array, found[value], past[value.node]))
     for (slot, value), (_, new) in zip(graph.updates, updates, strict=True):
         made.updates.append((states[slot], new, past[value.node]))
     return made
+
+
+def shaken(graph: Graph, arguments: Sequence[Any], states: Sequence[Any], seed: int) -> list[Any]:
+    """What results and updates become if every operation rounds a little otherwise."""
+    rng, plain = np.random.default_rng(seed), eager.run_kernel
+
+    def moved(array: Any) -> Any:
+        array = np.asarray(array)
+        unit = UNIT.get(dt.of_numpy(array.dtype).name, 0)
+        if not unit:
+            return array
+        return (array * (1 + unit * rng.uniform(-1, 1, array.shape))).astype(array.dtype)
+
+    def run_kernel(op: Any, arrays: Any, params: Any) -> Any:
+        out = plain(op, arrays, params)
+        if op.view:
+            return out
+        return tuple(map(moved, out)) if op.outputs > 1 else moved(out)
+
+    with mock.patch.object(eager, "run_kernel", run_kernel), np.errstate(all="ignore"):
+        outputs, updates = interpret(graph, arguments, states)
+    return [*outputs, *(new for _, new in updates)]
+
+
+def reach(program: Program, arguments: Sequence[Any], wanted: Sequence[Any]) -> list[Any]:
+    """How far elements of results and updates move then; infinitely far, if not to a number."""
+    states = [x._data.copy() for x in program.states()]
+    found = [np.zeros(x.shape) for x in wanted]
+    for seed in range(SHAKES):
+        for k, x in enumerate(shaken(program.graph, arguments, states, seed)):
+            with np.errstate(invalid="ignore"):
+                far = np.abs(x.astype(np.float64) - wanted[k].astype(np.float64))
+            lost = np.isnan(far) & ~(np.isnan(x) & np.isnan(wanted[k]))
+            found[k] = np.fmax(found[k], np.where(lost, np.inf, far))
+    return found
+
+
+def hosts_of(step: Any) -> set[str]:
+    """The ops that NumPy computes."""
+    return {x.host.op_name for x in step.schedule.launches if x.host}
+
+
+def op_names(program: Program) -> set[str]:
+    """The ops of a traced program."""
+    return {node.op_name for node in program.graph.topological()}
+
+
+def disagreements(
+    program: Program, arguments: Sequence[np.ndarray], build: Callable[..., Any] = native.build
+) -> list[str]:
+    """What differs between both ways by more than other roundings explain."""
+    found = outcome(program, arguments, build)
+    if not found.differences():
+        return []
+    every = [*found.outputs, *found.updates]
+    moves = reach(program, arguments, [want for _, want, _ in every])
+    pairs = zip(every, moves, strict=True)
+    texts = [difference(got, want, past, more=4 * move) for (got, want, past), move in pairs]
+    return [f"result {k}: {text}" for k, text in enumerate(texts) if text]
 
 
 # --- calls of the op table ------------------------------------------------------------------------
@@ -157,6 +223,7 @@ class Joined:
     calls: list[tuple[Sample, str, int]]
     refused: dict[int, str] = field(default_factory=dict)
     counts: list[int] = field(default_factory=list)
+    ops: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.arrays = [sample.arrays(dtype) for sample, dtype, _ in self.calls]
@@ -177,12 +244,21 @@ class Joined:
             found += kept
         return found
 
+    @property
+    def given(self) -> list[Tensor]:
+        """The tensors of all calls."""
+        return [a for arrays in self.arrays for a in checker.ours(arrays)]
+
+    def program(self) -> Program:
+        """All calls traced."""
+        ganglion.manual_seed(0)
+        program = trace.trace(self.function, *self.given)
+        self.ops = op_names(program)
+        return program
+
     def outcome(self) -> Outcome:
         """The calls both ways."""
-        given = [a for arrays in self.arrays for a in checker.ours(arrays)]
-        ganglion.manual_seed(0)
-        program = trace.trace(self.function, *given)
-        return outcome(program, [np.array(x._data, order="C") for x in given])
+        return outcome(self.program(), [np.array(x._data, order="C") for x in self.given])
 
     def problems(self, judge: Callable[[Outcome], None] = lambda found: None) -> list[str]:
         """What is wrong, by call; ``judge`` may look at the whole."""

@@ -7,9 +7,10 @@ import ganglion as gg
 from ganglion.compiler.target import runnable
 from tests.compiler.workloads import WORKLOADS, Training, assert_equal, trained
 
-QUICK = ("mlp64", "cnn-small", "lstm-small", "gpt-small")
+QUICK = [f"{name}-small" for name in WORKLOADS]
 THREADS = (1, 2, 3, 7)
 FUSING = [target.name for target in runnable() if target.fma]  # these round alike
+RUNS = [("shared", 2, ""), ("shared", 3, ""), *(("shared", 2, name) for name in FUSING[1:])]
 
 
 @pytest.fixture
@@ -44,15 +45,18 @@ def check_threads(name, steps, threads):
         assert_equal(first, training)
 
 
-def check_processes(tasks, folder):
-    """The same digests with code compiled there and then, kept on disk, and for shorter vectors."""
-    cache = {"GANGLION_CACHE": str(folder)}
-    found = trained(*tasks, GANGLION_NUM_THREADS="2", **cache)
-    assert any(folder.glob("kernels/*.step"))
-    assert trained(*tasks, GANGLION_NUM_THREADS="3", **cache) == found
-    for target in FUSING[1:]:
-        assert trained(*tasks, GANGLION_TARGET=target, GANGLION_NUM_THREADS="2", **cache) == found
-    assert len(set(found.values())) == len(tasks)
+def check_processes(tasks, folder, runs):
+    """The same digests in processes of their own; those with the same cache share their code."""
+    found = [
+        trained(
+            *tasks, GANGLION_CACHE=str(folder / cache), GANGLION_NUM_THREADS=str(threads),
+            GANGLION_TARGET=target,
+        )
+        for cache, threads, target in runs
+    ]  # fmt: skip
+    assert all(any(folder.glob(f"{cache}/kernels/*.step")) for cache, _, _ in runs)
+    assert all(digests == found[0] for digests in found)
+    assert len(set(found[0].values())) == len(tasks)
 
 
 @pytest.mark.parametrize("name", QUICK)
@@ -61,7 +65,7 @@ def test_any_number_of_threads_and_any_run_gives_the_same_bits(name, threads):
 
 
 def test_kept_code_and_other_vectors_give_the_same_bits(tmp_path):
-    check_processes([f"{name}:3" for name in QUICK], tmp_path)
+    check_processes([f"{name}:3" for name in QUICK], tmp_path, RUNS)
 
 
 @pytest.mark.full
@@ -73,10 +77,11 @@ def test_any_number_of_threads_gives_the_same_bits_for_long(name, threads):
 @pytest.mark.full
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_kept_code_and_other_vectors_give_the_same_bits_for_long(name, tmp_path):
-    check_processes([f"{name}:120"], tmp_path)
+    alone = [(f"for {number}", number, "") for number in THREADS]
+    check_processes([f"{name}:120"], tmp_path, [*alone, *RUNS, ("shared", 7, FUSING[-1])])
 
 
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize("name", ["mlp64", "cnn-small", "lstm-small", "gpt-small"])
 def test_losses_follow_those_of_eager_training(name):
     compiled, eager = (Training(name, compiled=c).run(20) for c in (True, False))
     assert relative(compiled.losses, eager.losses) < 1e-5

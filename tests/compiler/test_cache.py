@@ -26,6 +26,7 @@ def compiled(monkeypatch):
     real = llvm.compile_all
 
     def compile_all(texts, target):
+        texts = list(texts)
         seen.extend(texts)
         return real(texts, target)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ganglion.compiler.memory import HUGE, allocate
+from ganglion.compiler.memory import HUGE, Room, allocate
 
 
 @pytest.mark.parametrize("nbytes", [0, 1, 4097, HUGE - 1, HUGE, 3 * HUGE + 5])
@@ -52,3 +52,13 @@ def test_a_forked_child_has_its_own(monkeypatch):
         os._exit(int(block.sum() != 4096))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert not block.any()
+
+
+def test_a_room_grows_to_the_largest_and_leaves_steps_what_they_have():
+    room = Room()
+    small = room.take(100, 0)
+    small[0][...] = 7
+    large = room.take(150, 10)
+    assert [block.nbytes for block in large] == [200, 10]
+    assert (small[0] == 7).all()
+    assert all(a is b for a, b in zip(room.take(180, 5), large, strict=True))

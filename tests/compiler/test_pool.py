@@ -14,7 +14,7 @@ import pytest
 
 import ganglion as gg
 from ganglion.compiler import pool, team
-from ganglion.compiler.llvm import compile_text, symbols
+from ganglion.compiler.llvm import compile_text, emit_assembly, symbols
 from ganglion.compiler.target import TARGETS
 from tests.compiler.pool_functions import LIBRARY, LINE, check_exchange, run, zeros
 
@@ -545,6 +545,14 @@ def test_the_pool_needs_no_library_on_any_target(target, futex):
     exported = "barrier dispatch dispatch_gated pauses post wait worker"
     assert set(names) == set(exported.split())
     assert all(names.values())
+
+
+def test_the_clock_is_one_that_programs_may_read():
+    """ARM's cycle counter, LLVM's choice, is for the kernel alone."""
+    neon, avx2 = (emit_assembly(team.code(TARGETS[x]), TARGETS[x]) for x in ("neon", "avx2"))
+    assert "CNTVCT_EL0" in neon
+    assert "PMCCNTR_EL0" not in neon
+    assert "rdtsc" in avx2
 
 
 def test_what_threads_write_stands_on_lines_of_its_own():

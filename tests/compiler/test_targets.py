@@ -6,9 +6,9 @@ import pytest
 import ganglion as gg
 import ganglion.dtypes as dt
 from ganglion.compiler import llvm, templates
-from ganglion.compiler.native import Source
 from ganglion.compiler.plan import plan
 from ganglion.compiler.simplify import expand
+from ganglion.compiler.source import Source
 from ganglion.compiler.target import TARGETS, runnable
 from ganglion.compiler.team import PROCESSORS
 from ganglion.compiler.trace import trace
@@ -20,7 +20,7 @@ from tests.ops import checker
 from tests.ops.native import compiled
 from tests.ops.test_table import FAMILIES
 
-SMALL = ("mlp64", "cnn-small", "lstm-small", "gpt-small", "resnet20-small")
+SMALL = [f"{name}-small" for name in WORKLOADS]
 OTHERS = ("avx2", "sse2", "neon")
 
 
@@ -39,7 +39,7 @@ def missing(texts, target):
 
 
 def text_of(graph, target):
-    return Source(plan(expand(graph)), target).texts()
+    return list(Source(plan(expand(graph)), target).texts())
 
 
 def graph_of(name):
@@ -59,7 +59,7 @@ def test_whole_training_steps_need_no_library(name, target):
 
 
 def test_steps_with_stamps_need_no_library(target):
-    texts = Source(plan(expand(graph_of("mlp64"))), target, stamps=True).texts()
+    texts = list(Source(plan(expand(graph_of("mlp64"))), target, stamps=True).texts())
     clock = PROCESSORS[target.architecture]["clock"]
     assert clock in texts[0]
     assert missing(texts, target) == set()

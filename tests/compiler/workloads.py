@@ -80,11 +80,20 @@ class Training:
         self.optimizer.step()
         return loss
 
+    def prepare(self):
+        """What is done before each step."""
+
     def run(self, steps):
         """Train on; the training itself."""
         for _ in range(steps):
+            self.prepare()
             batch = self.batches[len(self.losses) % len(self.batches)]
             self.losses.append(self.step(*batch).detach().numpy().copy())
+        return self
+
+    def resume(self, done):
+        """Go on as if so many steps had been done; the training itself."""
+        self.losses = [None] * done
         return self
 
     def state(self):

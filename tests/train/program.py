@@ -161,6 +161,7 @@ def main(arguments):
     moments.around(os, "replace", "rename", "renamed")
     moments.around(os, "fsync", "fsync")
     moments.around(gg.data.DataLoader, "_fetch", "batch")
+    moments.around(gg.data.DataLoader, "_pick", "batch")
     if options.eager:
         moments.around(optim.Adam, "step", "update", "updated")
         moments.around(network, "forward", "forward")

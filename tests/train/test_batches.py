@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 
 import ganglion as gg
-from ganglion.data import DataLoader, TensorDataset
+from ganglion.data import DataLoader, Subset, TensorDataset
 from ganglion.errors import ArgumentError, ArgumentTypeError, ShapeError
 from ganglion.train.batches import (
     count,
     grouped,
     inputs_alone,
     inputs_and_target,
+    picked,
     plain_loader,
     training_loader,
 )
@@ -73,3 +74,27 @@ def test_samples_are_counted_in_any_nesting():
 def test_groups_cover_everything_once():
     assert list(grouped(range(5), 2)) == [[0, 1], [2, 3], [4]]
     assert list(grouped([], 2)) == []
+
+
+@pytest.mark.parametrize(
+    ("data", "options"),
+    [
+        (Subset(TensorDataset(X, Y), [1, 2]), {}),
+        (TensorDataset(X, Y), {"collate_fn": list}),
+        (TensorDataset(X, Y), {"num_workers": 1}),
+        (TensorDataset(X[:, ::2], Y), {}),
+        (TensorDataset(gg.from_numpy(X.copy()).requires_grad_(), Y), {}),
+    ],
+)
+def test_only_plain_rows_are_picked_by_the_step(data, options):
+    assert picked(DataLoader(data, 4, **options)) is None
+    assert picked(DataLoader(TensorDataset(X, Y), 4)) is not None
+
+
+def test_picks_are_the_rows_of_the_batches_and_move_the_position_alike():
+    loaders = [DataLoader(TensorDataset(X, Y), 4, shuffle=True, seed=3) for _ in range(2)]
+    for _ in range(2):
+        for (x, y), rows in zip(loaders[0], loaders[1].picks(), strict=True):
+            assert X[rows.numpy()].tolist() == x.tolist()
+            assert Y[rows.numpy()].tolist() == y.tolist()
+            assert loaders[0].state_dict() == loaders[1].state_dict()

@@ -148,8 +148,9 @@ def spatial(layout: Layout) -> Layout:
     channel = 1 if c == 1 else strides[1]
     shape = (n, c, *(1,) * missing, *size)
     return replace(
-        layout, shape=shape, strides=(strides[0], channel, *(0,) * missing, *strides[2:])
-    )
+        layout, shape=shape, strides=(strides[0], channel, *(0,) * missing, *strides[2:]),
+        halo=(((0, 0),) * missing + layout.halo if layout.halo else ()),
+    )  # fmt: skip
 
 
 def spatial_size(size: Shape) -> Shape:
@@ -198,24 +199,12 @@ def _around(
     dtype: dt.dtype, shape: Shape, strides: tuple[int, ...], halo: Pairs, size: int
 ) -> Layout:
     offset = sum(low * s for (low, _), s in zip(halo, strides[2:], strict=True))
-    return Layout(dtype, tuple(shape), strides, offset, size)
+    return Layout(dtype, tuple(shape), strides, offset, size, halo if any(map(any, halo)) else ())
 
 
 def halo_of(layout: Layout) -> Pairs:
-    """The zeros around each spatial dimension, as strides, offset and size tell."""
-    none = ((0, 0),) * (len(layout.shape) - 2)
-    dims = [d for d, s in enumerate(layout.strides) if s and (layout.shape[d] > 1 or d > 1)]
-    dims.sort(key=lambda d: (-layout.strides[d], d))
-    found = dict.fromkeys(range(len(layout.shape)), (0, 0))
-    before, rest = layout.elements, layout.offset
-    for d in dims:
-        extent, left = divmod(before, layout.strides[d])
-        low, rest = divmod(rest, layout.strides[d])
-        high = extent - layout.shape[d] - low
-        if left or high < 0:
-            return none
-        found[d], before = (low, high), layout.strides[d]
-    return none if rest else tuple([found[d + 2] for d in range(len(none))])
+    """The zeros around each spatial dimension."""
+    return layout.halo or ((0, 0),) * (len(layout.shape) - 2)
 
 
 def has_halo(layout: Layout, wanted: Pairs) -> bool:

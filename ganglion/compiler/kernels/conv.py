@@ -2,9 +2,8 @@
 
 Logical layouts are PyTorch's: x (N, C, *S), w (OC, C / groups, *K) without gaps, result (N, OC,
 *P), with one to three spatial dimensions; strides of x, g and the result are free. The fast path
-is channels-last with zeros around the spatial dimensions (``preferred_layout``); anything else is
-copied first. What lies between the elements of a layout must be zeros where its strides, offset
-and size leave room around the spatial dimensions (``axes.halo_of``).
+is channels-last, for direct convolutions with zeros around the spatial dimensions
+(``preferred_layout``); anything else is copied first.
 """
 
 from __future__ import annotations
@@ -47,8 +46,6 @@ from ganglion.compiler.kernels.winograd import (
     PLANES,
     Tiles,
     Winograd,
-    halo_of_results,
-    halo_of_tiles,
     rounded,
     task_rows,
     transform_weights,
@@ -92,7 +89,7 @@ class _Problem:
     def halo(self, size: Shape) -> Pairs:
         """The zeros that are read around an image of ``size``."""
         if self.winograd:
-            return halo_of_tiles(self.phases[0], size)
+            return NO_HALO
         return halo_of_axes(list(self.phases), size)
 
 
@@ -140,8 +137,7 @@ def preferred_layout(
     found = channels_last(first.dtype, first.shape, halo)
     if kind != "conv_weight":
         return found, second
-    edge = halo_of_results(spatial_size(second.shape[2:])) if problem.winograd else NO_HALO
-    return found, channels_last(second.dtype, second.shape, narrowed_pairs(edge, problem.rank))
+    return found, channels_last(second.dtype, second.shape)
 
 
 # --- the plans ------------------------------------------------------------------------------------
@@ -218,8 +214,7 @@ def conv_weight(
     fast = problem.winograd and x.shape[0] > 0
     channels = fast or problem.mixed > 0 or x.shape[1] // groups >= FEW_CHANNELS
     source, x = surrounded(steps, 0, x, problem.halo(x.shape[2:]), channels)
-    edge = halo_of_results(g.shape[2:]) if fast else NO_HALO
-    gradient, g = surrounded(steps, 1, g, edge, True)
+    gradient, g = surrounded(steps, 1, g, NO_HALO, True)
     axes = problem.phases[0]
     conv: WinogradWeight | WeightConvolution
     if fast:

@@ -29,6 +29,7 @@ from ganglion.shapes import Shape
 
 TASKS = 16  # at least, where the shape gives as many
 UNROLLED = 12  # steps of a sum that are written without a loop
+KIND = 0.02  # of the time: what one more kind of tile may gain at least, since it is more code
 
 
 @dataclass(frozen=True)
@@ -58,22 +59,29 @@ class Convolution:
 
 
 @cache
-def rectangle(rows: int, width: int, channels: int, lanes: int, most: int) -> tuple[int, int, int]:
-    """Rows, width and vectors of the tiles that cover ``rows`` * ``width`` pixels in least time."""
+def rectangle(
+    rows: int, width: int, channels: int, lanes: int, most: int, window: Shape = ()
+) -> tuple[int, int, int]:
+    """Rows, width and vectors of the tiles that cover ``rows`` * ``width`` pixels in least time.
+
+    They consist of whole windows.
+    """
+    high, wide = window or (1, 1)
     sizes = [
         (h, w, v)
         for v in (2, 3, 1)
         for w in range(min(width, most // v), 0, -1)
         for h in range(1, min(rows, most // (v * w)) + 1)
-        if v == 1 or (v - 1) * lanes < channels
+        if (v == 1 or (v - 1) * lanes < channels) and h % high == w % wide == 0
     ]
+    sizes = sizes or [(high, wide, 1)]  # few registers
     return min(sizes, key=lambda size: time(rows, width, channels, lanes, size))
 
 
 def time(
     rows: int, width: int, channels: int, lanes: int, size: tuple[int, int, int]
 ) -> tuple[float, int]:
-    """Half cycles for one step of all sums, and the number of different tiles."""
+    """Half cycles for one step of all sums and something for code, and how many different tiles."""
     total, kinds = 0.0, 0
     for h, high in _counts(rows, size[0]):
         for w, wide in _counts(width, size[1]):
@@ -82,7 +90,7 @@ def time(
                 # two loads or products a cycle; a product takes four; the loop takes one
                 total += h * w * c * (max(pixels * many, pixels + many, 8) + 1)
                 kinds += 1
-    return total, kinds
+    return total * (1 + KIND * kinds), kinds
 
 
 def _counts(size: int, step: int) -> Iterator[tuple[int, int]]:
@@ -98,7 +106,7 @@ def _counts(size: int, step: int) -> Iterator[tuple[int, int]]:
 
 def direct(conv: Convolution, epilogue: Epilogue, target: Target) -> Kernel:
     """The kernel of a convolution; a task is an image or a part of one."""
-    slices = _slices(conv, target)
+    slices = _slices(conv, epilogue.window, target)
     operands = (conv.x, conv.weights.packed, *epilogue.operands)
 
     def emit(code: Code, pointers: Sequence[Reg], scratch: Reg, low: Reg, high: Reg) -> None:
@@ -119,10 +127,10 @@ def direct(conv: Convolution, epilogue: Epilogue, target: Target) -> Kernel:
     )  # fmt: skip
 
 
-def _slices(conv: Convolution, target: Target) -> tuple[int, int]:
+def _slices(conv: Convolution, window: Shape, target: Target) -> tuple[int, int]:
     """Into how many parts the places and the channels of an image are cut."""
     images, weights = conv.x.shape[0], conv.weights
-    tiles = [rectangle_of(axes, weights, target) for axes in conv.phases]
+    tiles = [rectangle_of(axes, weights, window, target) for axes in conv.phases]
     rows = min(_rows(axes, t)[1] for axes, t in zip(conv.phases, tiles, strict=True))
     rows = min(rows, -(-TASKS // images))
     most = min(-(-weights.channels // (t[2] * weights.lanes)) for t in tiles)
@@ -130,9 +138,12 @@ def _slices(conv: Convolution, target: Target) -> tuple[int, int]:
     return rows, min(channels, -(-TASKS // (images * rows)))
 
 
-def rectangle_of(axes: Axes, weights: Weights, target: Target) -> tuple[int, int, int]:
+def rectangle_of(
+    axes: Axes, weights: Weights, window: Shape, target: Target
+) -> tuple[int, int, int]:
     """The tile for a part of the result."""
-    return rectangle(axes[1].count, axes[2].count, weights.channels, weights.lanes, target.sums)
+    sizes = axes[1].count, axes[2].count, weights.channels, weights.lanes
+    return rectangle(*sizes, target.sums, window)
 
 
 def _rows(axes: Axes, tile: tuple[int, int, int]) -> tuple[int, int]:
@@ -154,7 +165,8 @@ class _Phase:
 
     def write(self, n: Index, places: tuple[Index, int], channels: tuple[Index, int]) -> None:
         """The part of an image that belongs to a task; shares are (which, of how many)."""
-        w, tile = self.conv.weights, rectangle_of(self.axes, self.conv.weights, self.target)
+        w = self.conv.weights
+        tile = rectangle_of(self.axes, w, self.epilogue.window, self.target)
         steps = (1, tile[2] * w.lanes, 1, *tile[:2])
         sizes = (w.groups, w.channels, *[axis.count for axis in self.axes])
         shares = {2 + _rows(self.axes, tile)[0]: places, int(w.groups == 1): channels}

@@ -38,6 +38,7 @@ from ganglion.compiler.kernels.axes import (
     spatial_size,
     widened,
 )
+from ganglion.compiler.kernels.halo import surrounded
 from ganglion.compiler.kernels.pool_forms import (
     Form,
     Largest,
@@ -56,6 +57,7 @@ from ganglion.compiler.kernels.pool_windows import (
     Sliding,
     Span,
 )
+from ganglion.compiler.kernels.unpool import Unpooling, side_by_side, unpooled
 from ganglion.compiler.kernels.weights import lanes_for
 from ganglion.compiler.text import BYTES, Code, Index, Reg
 from ganglion.shapes import Shape
@@ -225,9 +227,22 @@ def max_pool_grad(
 ) -> Plan:  # fmt: skip
     """Zeros of spatial ``size`` with g added at the positions; operands (g, positions)."""
     window = _window(kernel, stride, padding, dilation)
-    parts = _backward(g, size, window)
     shape = (*g.shape[:2], *size)
+    sizes = spatial_size(tuple(size)), spatial_size(g.shape[2:])
+    if math.prod(shape) and side_by_side(*sizes, window):
+        return _unpooled(g, positions, epilogue, window.kernel)
+    parts = _backward(g, size, window)
     return _plan(epilogue, Scattered(), (g, positions), shape, parts, window.kernel)
+
+
+def _unpooled(g: Layout, positions: Layout, epilogue: Epilogue, window: Shape) -> Plan:
+    """Windows side by side; their gradients are brought into the order of the positions first."""
+    steps, rank, g = Steps(2, epilogue), len(g.shape) - 2, spatial(g)
+    dense = positions.strides[1] == 1 and g.shape[1] > 1
+    source, g = surrounded(steps, 0, g, ((0, 0),) * 3, dense)
+    kernel = unpooled(Unpooling(g, spatial(positions), window, rank), epilogue)
+    steps.add(kernel, source, 1, *steps.epilogue)
+    return steps.plan()
 
 
 def max_pool_gather(

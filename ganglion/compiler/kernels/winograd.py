@@ -9,17 +9,16 @@ ones serve the gradient for the weights.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from ganglion.compiler.kernel import Epilogue, Kernel, Layout, Tile, row_major
-from ganglion.compiler.kernels.axes import Axes, Pairs, apart, each_block
+from ganglion.compiler.kernels.axes import Axes, apart, each_block
 from ganglion.compiler.kernels.direct import TASKS, rectangle
 from ganglion.compiler.kernels.tile import load_lanes, tile
 from ganglion.compiler.kernels.weights import Weights, weight_lanes
 from ganglion.compiler.target import Target
-from ganglion.compiler.text import BYTES, LANES, Code, Index, Reg, const, vector
-from ganglion.shapes import Shape
+from ganglion.compiler.text import BYTES, LANES, Code, Index, Reg, const, vector, void
 
 A, B = 0.75, 1.5  # the points are 0, A, -A, B, -B and infinity
 SIDE, PATCH, PLANES = 4, 6, 36
@@ -162,7 +161,8 @@ def plane(tiles: int, channels: int) -> int:
 class Patches:
     """The patches under tiles: transformed into planes (36, tile, channel), ``most`` tiles at once.
 
-    The patch of the first tile starts ``corner`` pixels from the first one.
+    The patch of the first tile starts ``corner`` pixels from the first pixel; what lies outside of
+    the image is zero. The columns under a row of tiles come first: neighbours share them.
     """
 
     layout: Layout
@@ -176,54 +176,131 @@ class Patches:
     def plane(self) -> int:
         return plane(self.most, self.channels)
 
+    @property
+    def step(self) -> int:
+        """Elements from a pixel to the next in scratch memory."""
+        return rounded(self.channels)
+
+    @property
+    def wide(self) -> int:
+        """Pixels across a row of tiles."""
+        return SIDE * (self.tiles.wide - 1) + self.side
+
+    @property
+    def line(self) -> int:
+        """Elements of a row of pixels."""
+        return self.wide * self.step
+
+    @property
+    def one(self) -> Transform:
+        """The transform of a column or a row."""
+        return inputs_to_products if self.side == PATCH else results_to_products
+
+    @property
+    def scratch(self) -> int:
+        """Elements: transformed columns, and a pixel of zeros."""
+        return PATCH * self.line + self.step
+
     def write(
-        self, code: Code, source: Reg, out: Reg, rows: tuple[Index, Index], channel: Index
-    ) -> None:
+        self, code: Code, source: Reg, out: Reg, scratch: Reg, rows: tuple[Index, Index],
+        channel: Index,
+    ) -> None:  # fmt: skip
         """Transform ``rows`` (first, how many) of tiles, ``channels`` from ``channel`` on."""
-        apart(code, "patches", (source, out, *rows, channel), self._rows)
+        apart(code, "patches", (source, out, scratch, *rows, channel), self._rows)
 
     def _rows(
-        self, code: Code, source: Reg, out: Reg, first: Index, count: Index, channel: Index
-    ) -> None:
-        wide, step = self.tiles.wide, rounded(self.channels)
-        samples, _, _, *steps = self.layout.strides
-        strides = (samples, *[SIDE * s for s in steps])
-        start = code.dot(self.corner, steps, self.layout.offset)
+        self, code: Code, source: Reg, out: Reg, columns: Reg, first: Index, count: Index,
+        channel: Index,
+    ) -> None:  # fmt: skip
+        start = code.at_index(source, code.add(channel, self.layout.offset), "float")
+        nothing = code.at_index(columns, PATCH * self.line, "float")
+        _clear(code, nothing, self.step)
 
         def row(q: Index) -> None:
-            place = code.dot(self.tiles.place(code, code.add(first, q)), strides, start)
-
-            def one(t: Index) -> None:
-                x = code.dot((t, channel), (strides[2], 1), place)
-                y = code.mul(code.add(code.mul(q, wide), t), step)
-                patch = code.at_index(source, x, "float")
-                target = code.at_index(out, y, "float")
-                each_block(code, self.channels, LANES, lambda c, length: self._patch(
-                    code, code.at_index(patch, c, "float"), code.at_index(target, c, "float"),
-                    length,
-                ))  # fmt: skip
-
-            code.loop(0, wide, 1, (), one)
+            n, *at = self.tiles.place(code, code.add(first, q))
+            y, x = (code.add(code.mul(i, SIDE), c) for i, c in zip(at, self.corner, strict=True))
+            self._columns(code, (start, columns, nothing), n, y, x)
+            target = code.at_index(out, code.mul(q, self.tiles.wide * self.step), "float")
+            code.loop(0, PATCH, 1, (), lambda i: self._row(code, columns, target, i))
 
         code.loop(0, count, 1, (), row)
 
-    def _patch(self, code: Code, x: Reg, y: Reg, length: int) -> None:
-        _, _, _, high, wide = self.layout.strides
-        grid = [
-            [
-                load_lanes(code, code.at_index(x, i * high + j * wide, "float"), VECTOR, length)
-                for j in range(self.side)
+    def _columns(
+        self, code: Code, places: tuple[Reg, Reg, Reg], n: Index, y: Index, x: Index
+    ) -> None:
+        """Transform the columns of an image from pixel (y, x) on."""
+        source, columns, nothing = places
+        _, _, _, height, width = self.layout.shape
+        samples, _, _, *steps = self.layout.strides
+        low, end = (_bounded(code, code.add(n, code.mul(x, -1)), self.wide) for n in (0, width))
+        rows = [code.add(y, i) for i in range(self.side)]
+        inside = [code.compare("ult", row, height) for row in rows]
+        starts = [code.dot((n, row, x), (samples, *steps)) for row in rows]
+        lines = [code.at_index(source, start, "float") for start in starts]
+
+        def pixel(p: Index) -> None:
+            there = code.at_index(columns, code.mul(p, self.step), "float")
+            step = code.mul(p, steps[1])
+            here = [
+                code.select(test, code.at_index(line, step, "float"), nothing)
+                for test, line in zip(inside, lines, strict=True)
             ]
-            for i in range(self.side)
-        ]
-        one = inputs_to_products if self.side == PATCH else results_to_products
-        store_planes(code, both_ways(code, grid, one), y, self.plane)
+            each_block(code, self.channels, LANES, lambda c, length: self._column(
+                code, [code.at_index(place, c, "float") for place in here],
+                code.at_index(there, c, "float"), length,
+            ))  # fmt: skip
+
+        for i in range(PATCH):
+            line = code.at_index(columns, i * self.line, "float")
+            _clear(code, line, code.mul(low, self.step))
+            after = code.mul(end, self.step)
+            left = code.add(self.line, code.mul(after, -1))
+            _clear(code, code.at_index(line, after, "float"), left)
+        code.guarded_loop(low, end, 1, pixel)
+
+    def _column(self, code: Code, source: Sequence[Reg], target: Reg, length: int) -> None:
+        values = [load_lanes(code, place, VECTOR, length) for place in source]
+        store_apart(code, self.one(code, values), target, self.line)
+
+    def _row(self, code: Code, columns: Reg, out: Reg, i: Index) -> None:
+        """Transform one row of all patches: six planes are written from beginning to end."""
+        line = code.at_index(columns, code.mul(i, self.line), "float")
+        planes = code.at_index(out, code.mul(i, PATCH * self.plane), "float")
+
+        def patch(t: Index, c: Index) -> None:
+            start = code.at_index(line, code.dot((t, c), (SIDE * self.step, 1)), "float")
+            places = [code.at_index(start, j * self.step, "float") for j in range(self.side)]
+            values = self.one(code, [code.load(place, VECTOR) for place in places])
+            place = code.at_index(planes, code.dot((t, c), (self.step, 1)), "float")
+            store_apart(code, values, place, self.plane)
+
+        code.loop(0, self.tiles.wide, 1, (), lambda t: void(
+            code.loop(0, self.step, LANES, (), lambda c: patch(t, c))
+        ))  # fmt: skip
+
+
+def _bounded(code: Code, x: Index, most: int) -> Index:
+    """The number from 0 to ``most`` nearest to ``x``."""
+    above = code.minimum(code.mul(x, -1), 0)
+    return code.minimum(code.mul(above, -1), most)
+
+
+def _clear(code: Code, place: Reg, count: Index) -> None:
+    """Zeros, in whole vectors."""
+    code.guarded_loop(0, count, LANES, lambda i: code.store(
+        const(0, VECTOR), code.at_index(place, i, "float")
+    ))  # fmt: skip
+
+
+def store_apart(code: Code, values: Sequence[Reg], place: Reg, step: int) -> None:
+    """Values ``step`` elements apart."""
+    for i, value in enumerate(values):
+        code.store(value, code.at_index(place, i * step, "float"))
 
 
 def store_planes(code: Code, grid: Grid, place: Reg, step: int) -> None:
     """Each number of a grid into its plane."""
-    for i, value in enumerate(value for row in grid for value in row):
-        code.store(value, code.at_index(place, i * step, "float"))
+    store_apart(code, [value for row in grid for value in row], place, step)
 
 
 # --- weights --------------------------------------------------------------------------------------
@@ -269,7 +346,7 @@ def transform_weights(w: Layout, weights: Weights) -> Kernel:
 
 @dataclass(frozen=True)
 class Winograd:
-    """A 3x3 convolution of x (N, C, 1, H, W) with the zeros that its tiles read.
+    """A 3x3 convolution of x (N, C, 1, H, W) with dense channels.
 
     ``rows`` of tiles make a task; ``group`` channels of the result are computed at once.
     """
@@ -288,20 +365,6 @@ class Winograd:
     def most(self) -> int:
         """Tiles of a task."""
         return self.rows * self.tiles.wide
-
-
-def halo_of_tiles(axes: Axes, size: Shape) -> Pairs:
-    """The zeros that whole tiles read around inputs of spatial ``size``."""
-    found: list[tuple[int, int]] = [(0, 0)]
-    for axis, n in zip(axes[1:], size[1:], strict=True):
-        whole = replace(axis, count=-(-axis.count // SIDE) * SIDE)
-        found.append(whole.reach(n))
-    return tuple(found)
-
-
-def halo_of_results(size: Shape) -> Pairs:
-    """The zeros after results of spatial ``size`` that whole tiles read."""
-    return ((0, 0), *[(0, -n % SIDE) for n in size[1:]])
 
 
 def task_rows(tiles: Tiles, inner: int, group: int) -> int:
@@ -328,7 +391,7 @@ def winograd(conv: Winograd, epilogue: Epilogue, target: Target) -> Kernel:
         def task(i: Index) -> None:
             first = code.mul(i, conv.rows)
             count = code.minimum(conv.rows, code.add(rows, code.mul(first, -1)))
-            patches.write(code, x, scratch, (first, count), 0)
+            patches.write(code, x, scratch, after, (first, count), 0)
 
             def group(c: Index, length: int) -> None:
                 apart(code, "products", (scratch, weights, after, c, length), writer.multiply)
@@ -344,7 +407,8 @@ def winograd(conv: Winograd, epilogue: Epilogue, target: Target) -> Kernel:
     return Kernel(
         "conv_winograd", ("conv winograd", conv, epilogue.key, target), emit, operands,
         (0, 1, *(i + 2 for i in epilogue.reads)), tuple(i + 2 for i in epilogue.writes),
-        -(-rows // conv.rows), PLANES * (patches.plane + products) * 4,
+        -(-rows // conv.rows),
+        4 * (PLANES * patches.plane + max(PLANES * products, patches.scratch)),
         flops=flops * conv.weights.channels, bytes=size,
     )  # fmt: skip
 

@@ -41,7 +41,7 @@ NOTHING = const(0, VECTOR)
 
 @dataclass(frozen=True)
 class WinogradWeight:
-    """x (N, C, 1, H, W) and g (N, OC, 1, H', W') with the zeros that tiles read."""
+    """x (N, C, 1, H, W) and g (N, OC, 1, H', W') with dense channels."""
 
     x: Layout
     g: Layout
@@ -85,17 +85,27 @@ class WinogradWeight:
         """Tiles that are transformed at a time."""
         return self.rows * self.tiles.wide
 
+    def sides(self, inner: int, outs: int) -> tuple[Patches, Patches]:
+        """What is transformed of both operands, of that many channels."""
+        corner = self.axes[1].offset, self.axes[2].offset
+        return (
+            Patches(self.x, self.tiles, corner, PATCH, inner, self.most),
+            Patches(self.g, self.tiles, (0, 0), SIDE, outs, self.most),
+        )
+
 
 def winograd_weight(conv: WinogradWeight, target: Target) -> Kernel:
     """The kernel of partial gradients; a task is a chunk for some channels."""
     inner, outs = conv.groups
-    middle = PLANES * plane(conv.most, inner)
+    sides = conv.sides(inner, outs)
+    middle, end = (PLANES * sum(side.plane for side in sides[:n]) for n in (1, 2))
+    columns = max(side.scratch for side in sides)
     sizes = (conv.gradient.chunks, *conv.parts)
     operands = (conv.x, conv.g, conv.gradient.partial)
 
     def emit(code: Code, pointers: Sequence[Reg], scratch: Reg, low: Reg, high: Reg) -> None:
-        writer = _Writer(code, conv, pointers, target, scratch,
-                         code.at_index(scratch, middle, "float"))  # fmt: skip
+        slopes, columns = (code.at_index(scratch, n, "float") for n in (middle, end))
+        writer = _Writer(code, conv, pointers, target, scratch, slopes, columns)
 
         def task(i: Index) -> None:
             chunk, *parts = code.split(i, sizes)
@@ -111,7 +121,7 @@ def winograd_weight(conv: WinogradWeight, target: Target) -> Kernel:
     tiles = conv.tiles.rows * conv.tiles.wide
     return Kernel(
         "conv_weight_winograd", ("conv weight winograd", conv, target), emit, operands, (0, 1),
-        (2,), math.prod(sizes), 4 * (middle + PLANES * plane(conv.most, outs)),
+        (2,), math.prod(sizes), 4 * (end + columns),
         flops=2 * PLANES * tiles * conv.x.shape[1] * conv.g.shape[1],
         bytes=4 * sum(layout.numel for layout in operands),
     )  # fmt: skip
@@ -125,21 +135,19 @@ class _Writer:
     target: Target
     values: Reg  # planes of transformed inputs
     slopes: Reg  # planes of transformed gradients
+    columns: Reg  # on the way there
 
     def chunk(self, chunk: Index, ins: tuple[Index, int], outs: tuple[Index, int]) -> None:
         """The sums of a chunk for some channels (first, how many)."""
         code, conv = self.code, self.conv
         low, high = share(code, chunk, conv.tiles.rows, conv.gradient.chunks)
-        corner = conv.axes[1].offset, conv.axes[2].offset
-        sides = (
-            Patches(conv.x, conv.tiles, corner, PATCH, ins[1], conv.most),
-            Patches(conv.g, conv.tiles, (0, 0), SIDE, outs[1], conv.most),
-        )
+        places = zip(self.pointers, (self.values, self.slopes), (ins[0], outs[0]), strict=False)
+        sides = list(zip(conv.sides(ins[1], outs[1]), places, strict=True))
 
         def block(q: Index) -> None:
             count = code.minimum(conv.rows, code.add(high, code.mul(q, -1)))
-            sides[0].write(code, self.pointers[0], self.values, (q, count), ins[0])
-            sides[1].write(code, self.pointers[1], self.slopes, (q, count), outs[0])
+            for side, (source, out, channel) in sides:
+                side.write(code, source, out, self.columns, (q, count), channel)
             tiles = code.mul(count, conv.tiles.wide)
             first = code.compare("eq", q, low)
             apart(code, "sums", (self.pointers[2], self.values, self.slopes, chunk, tiles, first,

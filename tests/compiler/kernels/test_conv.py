@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ganglion.dtypes as dt
-from ganglion.compiler.kernel import Epilogue, Layout, packed, store_lanes, stored
+from ganglion.compiler.kernel import Epilogue, packed, store_lanes, stored
 from ganglion.compiler.kernels.axes import (
     Window,
     backward_axes,
@@ -252,6 +254,16 @@ def test_wide_images_are_cut_into_rows_of_tiles():
     check_winograd(plan, operands, expected)
 
 
+@pytest.mark.parametrize(("low", "high"), [(5, 0), (0, 6), (9, 9)])
+def test_whole_tiles_of_zeros_around_an_image(low, high):
+    x, w = random((2, 16, 6, 5)), random((16, 16, 3, 3), seed=1)
+    params = {**PLAIN, "padding": ((low, high), (high, low))}
+    expected = exactly(CONV, x, w, None, **params)
+    layouts = [packed(dt.float32, a.shape) for a in (x, w, expected)]
+    plan = conv_forward(*layouts[:2], stored(layouts[2]), **params)
+    check_winograd(plan, [*zip(layouts[:2], (x, w), strict=True), (layouts[2], None)], expected)
+
+
 def test_direct_sums_are_more_exact_on_demand():
     x, w = packed(dt.float32, (2, 32, 8, 8)), packed(dt.float32, (32, 32, 3, 3))
     fast = conv_forward(x, w, stored(x), **PLAIN)
@@ -279,10 +291,11 @@ def test_preferred_layouts_are_not_copied(channels):
     assert "halo" in names(conv_forward(x, w, stored(y), **PLAIN))
 
 
-def test_whole_tiles_are_read_at_the_edge():
+def test_zeros_are_kept_around_images_for_direct_convolutions_alone():
     x, w = packed(dt.float32, (2, 32, 14, 14)), packed(dt.float32, (32, 32, 3, 3))
-    layout, _ = preferred_layout("conv", x, w, **PLAIN)
-    assert halo_of(layout) == ((1, 3), (1, 3))
+    assert not preferred_layout("conv", x, w, **PLAIN)[0].halo
+    layout, _ = preferred_layout("conv", x, w, **PLAIN, direct=True)
+    assert layout.halo == ((1, 1), (1, 1))
 
 
 @given(
@@ -300,7 +313,7 @@ def test_zeros_around_are_found_in_the_strides(shape, halo, make):
 
 def test_a_slice_of_the_channels_is_read_in_place():
     wide = channels_last(dt.float32, (2, 48, 6, 6), ((1, 1), (1, 1)))
-    part = Layout(dt.float32, (2, 16, 6, 6), wide.strides, wide.offset + 16, wide.size)
+    part = replace(wide, shape=(2, 16, 6, 6), offset=wide.offset + 16)
     assert halo_of(part) == ((1, 1), (1, 1))
     w, y = packed(dt.float32, (8, 16, 3, 3)), channels_last(dt.float32, (2, 8, 6, 6))
     plan = conv_forward(part, w, stored(y), **PLAIN, direct=True)
