@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ganglion.blas import get_num_threads
-from ganglion.config import VERSION, optional
+from ganglion.config import VERSION, flags, optional
 
 
 def environment() -> dict[str, Any]:
@@ -21,6 +21,8 @@ def environment() -> dict[str, Any]:
         "threads": get_num_threads(),
         "machine": platform.machine(),
         "simd": _simd(),
+        "eager_kernels": flags.eager_kernels,
+        "conv": flags.conv,
     }
 
 

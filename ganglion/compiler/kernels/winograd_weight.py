@@ -22,14 +22,12 @@ from ganglion.compiler.kernels.winograd import (
     PATCH,
     PLANES,
     SIDE,
-    VECTOR,
     Patches,
     Tiles,
-    both_ways,
     plane,
-    products_to_weights,
     rounded,
 )
+from ganglion.compiler.kernels.winograd_transforms import VECTOR, both_ways, products_to_weights
 from ganglion.compiler.target import Target
 from ganglion.compiler.text import LANES, Code, Index, Reg, const
 
