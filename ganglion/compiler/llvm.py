@@ -17,6 +17,7 @@ import struct
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache, partial
 from typing import Any, Final, NamedTuple
 
@@ -30,6 +31,7 @@ ffi = optional("llvmlite.binding.ffi")
 
 PASSES: Final = ("simplify_cfg", "instruction_combine", "dead_code_elimination")
 CODEGEN_LEVEL: Final = 2
+SWITCH: Final = "-disable-lsr"  # loop strength reduction
 
 llvm.initialize_native_target()
 llvm.initialize_native_asmprinter()
@@ -39,7 +41,7 @@ def version() -> str:
     """What besides text and target decides the object code."""
     number = ".".join(map(str, llvm.llvm_version_info))
     passes = " ".join(PASSES)
-    return f"LLVM {number} llvmlite {llvmlite.__version__} O{CODEGEN_LEVEL} {passes}"
+    return f"LLVM {number} llvmlite {llvmlite.__version__} O{CODEGEN_LEVEL} {passes} {SWITCH}"
 
 
 # A child forked while another thread is inside LLVM would find it locked for ever.
@@ -64,8 +66,22 @@ def compile_text(text: str, target: Target) -> bytes:
 
 def compile_all(texts: Iterable[str], target: Target) -> list[bytes]:
     """The objects of several modules, compiled abreast, and while the next ones are written."""
-    with _forking, ThreadPoolExecutor(flags.num_threads) as threads:
+    with _forking, _addresses_as_written(), ThreadPoolExecutor(flags.num_threads) as threads:
         return list(threads.map(partial(_compile, target=target), texts))
+
+
+@contextmanager
+def _addresses_as_written() -> Iterator[None]:
+    """Meanwhile LLVM does not look for other ways to step through the addresses in loops.
+
+    That would take a quarter of its time and gains our loops nothing. The switch is one of the
+    whole process, where others may use LLVM too.
+    """
+    try:
+        llvm.set_option("", SWITCH)
+        yield
+    finally:
+        llvm.set_option("", f"{SWITCH}=false")
 
 
 def _compile(text: str, target: Target) -> bytes:
@@ -75,7 +91,7 @@ def _compile(text: str, target: Target) -> bytes:
 
 def emit_assembly(text: str, target: Target) -> str:
     """The assembly of one module, for any target of the table; for reading and for tests."""
-    with _forking:
+    with _forking, _addresses_as_written():
         module, machine = _prepare(text, target)
         return str(machine.emit_assembly(module))
 

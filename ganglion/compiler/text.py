@@ -19,7 +19,6 @@ from functools import cache
 from typing import NamedTuple
 
 LANES = 16  # floats in a virtual vector; the target splits it into registers of its own size
-LONG = 80  # lines of a loop from which on LLVM is not to rewrite its addresses
 
 
 class Reg(NamedTuple):
@@ -257,15 +256,13 @@ class Code:
         at = Reg(f"%i.{head}", "i64")
         inside = [Reg(f"%c{k}.{head}", value.type) for k, value in enumerate(carried)]
         place = len(self.lines)
-        self.lines += [""] * (2 + len(inside))
+        self.lines += [""] * (1 + len(inside))
         with self.scope():
             out = list(body(at, *inside) or ())
             following = self.fresh("i64", f"add nsw i64 {at.name}, {step}")
             more = self.fresh("i1", f"icmp slt i64 {following.name}, {_spelled(high)}")
         latch = self.block
         self.branch(more, head, after)
-        if len(self.lines) - place > LONG and (latch != head or not carried):
-            at = self._hide(at, place + 1 + len(inside))
         phis = zip([at, *inside], [_reg(low), *carried], [following, *out], strict=True)
         for k, (phi, first, later) in enumerate(phis):
             self.lines[place + k] = (
@@ -274,16 +271,6 @@ class Code:
             )
         self.at(after)
         return out
-
-    def _hide(self, index: Reg, place: int) -> Reg:
-        """Let LLVM not see that a register counts: return the one that does, written before it.
-
-        Of loops that count, it considers other ways to step through each address. In long loops
-        that takes a third of all its time and gains nothing.
-        """
-        counter = Reg(f"{index.name}.count", index.type)
-        self.lines[place] = f'  {index.name} = call {index.type} asm "", "=r,0"({counter})'
-        return counter
 
     def when(self, condition: Reg, body: Callable[[], None]) -> None:
         """Run ``body`` if the condition holds."""

@@ -1,12 +1,8 @@
 """Text that the builder decides beforehand, and loops whose index LLVM does not see."""
 
-import ctypes
-
 import pytest
 
-from ganglion.compiler import llvm
-from ganglion.compiler.target import host
-from ganglion.compiler.text import LONG, Module, Reg
+from ganglion.compiler.text import Module, Reg
 
 
 @pytest.fixture
@@ -38,27 +34,3 @@ def test_and_with_a_known_condition_is_the_other_one(code):
     true, false = code.compare("eq", 1, 1), code.compare("eq", 1, 2)
     assert code.op("and", true, unknown) == code.op("and", unknown, true) == unknown
     assert code.op("and", false, unknown) == code.op("and", unknown, false) == false
-
-
-@pytest.mark.parametrize("lines", [1, LONG + 1])
-def test_long_loops_count_as_short_ones_do(code, lines):
-    out, low, high = code.parameters
-
-    def body(i):
-        value = i
-        for k in range(lines):
-            value = code.op("xor", value, Reg(str(1 << k % 8), "i64"))
-        code.store(value, code.at_index(out, i, "i64"))
-
-    code.loop(low, high, 2, (), body)
-    code.ret()
-    text = code.module.text()
-    assert ("asm" in text) == (lines > LONG)
-    flips = 0
-    for k in range(lines):
-        flips ^= 1 << k % 8
-    library = llvm.load([llvm.compile_text(text, host())])
-    found = (ctypes.c_int64 * 9)()
-    call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
-    call(library.address("f"))(ctypes.addressof(found), 1, 8)
-    assert list(found) == [0, 1 ^ flips, 0, 3 ^ flips, 0, 5 ^ flips, 0, 7 ^ flips, 0]
