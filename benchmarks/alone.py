@@ -10,7 +10,6 @@ import compileall
 import json
 import os
 import re
-import subprocess
 import sys
 import tempfile
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import machine
+from child import answer
 from peers.table import PEERS, THREADS
 from workloads import WORKLOADS
 
@@ -52,18 +52,7 @@ def first_steps(workload: str, peer: str) -> tuple[dict[str, Any], dict[str, Any
 
 def _start(workload: str, peer: str, folder: str) -> dict[str, Any]:
     caches = {variable: str(Path(folder, name)) for variable, name in CACHES.items()}
-    done = subprocess.run(  # noqa: S603 - this file, started again
-        [sys.executable, __file__, workload, peer],
-        env={**os.environ, **KEEP_ALL, **caches},
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(done.stderr.strip().rpartition("\n")[2])
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    return answer(__file__, [workload, peer], {**os.environ, **KEEP_ALL, **caches}, SECONDS)
 
 
 def costs(workload: str, peer: str) -> dict[str, Any]:

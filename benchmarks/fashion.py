@@ -18,7 +18,6 @@ import contextlib
 import copy
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -30,6 +29,7 @@ from statistics import mean
 from typing import Any
 
 import machine
+from child import answer
 from measure import Timings, quartiles
 from peers.table import OURS, THREADS
 from report import duration
@@ -163,18 +163,8 @@ def _touch(source: Source) -> None:
 def start(name: str, settings: Settings, cache: str) -> dict[str, float]:
     """The same in a process of its own, with a folder for compiled code."""
     given = [f"--{key}={getattr(settings, key)}" for key in ("model", "epochs", "seed")]
-    done = subprocess.run(  # noqa: S603 - this file, started again
-        [sys.executable, __file__, "--here", name, *given],
-        env={**os.environ, "GANGLION_CACHE": cache},
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(done.stderr)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    environment = {**os.environ, "GANGLION_CACHE": cache}
+    return answer(__file__, ["--here", name, *given], environment, SECONDS)
 
 
 # --- the report -----------------------------------------------------------------------------------

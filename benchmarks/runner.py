@@ -65,7 +65,7 @@ class Runner:
         for kernel, _ in self.steps:
             if kernel.key not in names:
                 names[kernel.key] = f"kernel{len(names)}"
-                _define(module, names[kernel.key], kernel)
+                kernel.write(module, names[kernel.key])
         types = {"block": "ptr", "thread": "i64", "threads": "i64", "control": "ptr"}
         code = module.function("run", [(type, name) for name, type in types.items()])
 
@@ -99,14 +99,6 @@ class Runner:
         )
         barrier = code.load(control, "ptr")
         code.line(f"call void {barrier.name}({control}, {thread}, {threads})")
-
-
-def _define(module: Module, name: str, kernel: Kernel) -> None:
-    pointers = [("ptr", f"b{i}") for i in range(len(kernel.operands))]
-    code = module.function(name, [*pointers, ("ptr", "scratch"), ("i64", "low"), ("i64", "high")])
-    *given, scratch, low, high = code.parameters
-    kernel.emit(code, given, scratch, low, high)
-    code.ret()
 
 
 def repeated(call: Callable[[], Any]) -> Timing:

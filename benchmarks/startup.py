@@ -18,8 +18,6 @@ import os
 import pstats
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -28,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import machine
+from child import answer
 from peers.table import OURS, PEERS, THREADS
 from workloads import WORKLOADS
 
@@ -125,18 +124,7 @@ def start(workload: str, cache: str) -> dict[str, Any]:
     """The same in a process of its own, with a folder for compiled code."""
     environment = {**os.environ, "GANGLION_CACHE": cache, "PYTHONPYCACHEPREFIX": cache}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # Python's own code is kept, once installed
-    done = subprocess.run(  # noqa: S603 - this file, started again
-        [sys.executable, __file__, workload, "--here"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(done.stderr)
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    return answer(__file__, [workload, "--here"], environment, SECONDS)
 
 
 def measure(workload: str, starts: int) -> None:

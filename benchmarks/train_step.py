@@ -76,7 +76,7 @@ class Benchmark:
                     starts.cold.append(cold)
                     starts.cached.append(cached)
             except (RuntimeError, subprocess.TimeoutExpired) as error:
-                left_out[peer] = str(error)
+                left_out[peer] = str(error).strip().rpartition("\n")[2]
                 print(f"  without {peer}: {error}", flush=True)
                 continue
             found[peer] = starts

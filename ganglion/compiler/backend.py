@@ -7,13 +7,16 @@ memory.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import importlib.util
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from ganglion.compiler.interpret import Interpreted
+from ganglion.compiler.memory import Room
 from ganglion.compiler.program import Array, Program
 from ganglion.config import flags
 from ganglion.ops.record import Op
@@ -39,13 +42,27 @@ class Executable(Protocol):
         """The same as a page."""
 
 
-def build(program: Program) -> Executable:
-    """Make a program executable."""
+def build(program: Program, room: Room | None = None) -> Executable:
+    """Make a program executable; native code works in the room, if one is given."""
     if flags.compiler == "interpret":
         return Interpreted(program)
     name = "debug" if flags.debug_memory else "native"
     native: Any = importlib.import_module(f"ganglion.compiler.{name}")  # it needs llvmlite
-    return native.build(program)  # type: ignore[no-any-return]
+    given = (program,) if flags.debug_memory else (program, room)  # watched memory is its own
+    with uncollected():
+        return native.build(*given)  # type: ignore[no-any-return]
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """No search for garbage: while large graphs grow it takes a third of the time, in vain."""
+    collects = gc.isenabled()
+    try:
+        gc.disable()
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def kernel(op: Op, metas: Sequence[Meta | None], params: Mapping[str, Any]) -> Any:

@@ -12,8 +12,7 @@ import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any, Final
 from weakref import WeakSet
@@ -141,18 +140,6 @@ class _Unharmed:
             gc.enable()
 
 
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """No search for garbage: while large graphs grow it takes a third of the time, in vain."""
-    collects = gc.isenabled()
-    try:
-        gc.disable()
-        yield
-    finally:
-        if collects:
-            gc.enable()
-
-
 class Compiled:
     """A compiled function; call it like the one it was made from.
 
@@ -242,7 +229,7 @@ class Compiled:
             made.reads.warn(self._warned, self.name)
         return made
 
-    @_uncollected()
+    @backends.uncollected()
     def _specialised(
         self, leaves: Leaves, structure: Structure, called: Sequence[str], reason: str
     ) -> Specialisation | None:
@@ -295,7 +282,6 @@ class Compiled:
                 return other.executable
         return self._build(program)
 
-    @_uncollected()
     def _build(self, program: Program) -> backends.Executable:
         return Interpreted(program) if self.settings["interpret"] else backends.build(program)
 

@@ -11,10 +11,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from ganglion.compiler import backend, native
+from ganglion.compiler import backend
 from ganglion.compiler.memory import Room
 from ganglion.compiler.program import Program
-from ganglion.config import flags
 from ganglion.graph import Graph, Node, argument
 from ganglion.ops.record import Op
 from ganglion.shapes import Meta
@@ -68,10 +67,7 @@ class Kernel:
         return results[0] if self.op.outputs == 1 else tuple(results)
 
     def _built(self) -> backend.Executable:
-        if flags.debug_memory:
-            self.step = backend.build(self.program)
-        else:
-            self.step = native.build(self.program, _turn.room)
+        self.step = backend.build(self.program, _turn.room)
         _count(self.op.name)
         return self.step
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ganglion.dtypes as dt
-from ganglion.compiler.text import Code, Index, Reg, consts, first_lanes
+from ganglion.compiler.text import Code, Index, Module, Reg, consts, first_lanes
 from ganglion.shapes import Shape
 
 # LLVM's type in memory for each dtype. A bool is a byte that holds 0 or 1; floats of two bytes are
@@ -100,6 +100,15 @@ class Kernel:
     scratch: int = 0
     flops: int = 0
     bytes: int = 0
+
+    def write(self, module: Module, name: str) -> None:
+        """Its function: the operands' pointers, then ``ptr scratch, i64 low, i64 high``."""
+        pointers = [("ptr", f"b{i}") for i in range(len(self.operands))]
+        parameters = [*pointers, ("ptr", "scratch"), ("i64", "low"), ("i64", "high")]
+        code = module.function(name, parameters)
+        *buffers, scratch, low, high = code.parameters
+        self.emit(code, buffers, scratch, low, high)
+        code.ret()
 
 
 @dataclass(frozen=True)

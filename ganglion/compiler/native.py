@@ -7,10 +7,8 @@ kernels, and more than half of the compiler is not even imported.
 from __future__ import annotations
 
 import ctypes
-import gc
 import importlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
@@ -50,9 +48,8 @@ def build(program: Program, room: Room | None = None) -> Step:
         report.recalled(program.graph)
         return Step(program.graph, image, room=room)
     source: Any = later("source")
-    with _without_collections():
-        schedule = source.planned(program.graph, report)
-        image = source.compiled(schedule, target, report=report)
+    schedule = source.planned(program.graph, report)
+    image = source.compiled(schedule, target, report=report)
     report.schedule(schedule)
     if not any(launch.host for launch in schedule.launches):
         remember(program.graph, target, image)
@@ -62,18 +59,6 @@ def build(program: Program, room: Room | None = None) -> Step:
 def later(name: str) -> Any:
     """A file of the compiler that steps from disk do without."""
     return importlib.import_module(f"ganglion.compiler.{name}")
-
-
-@contextmanager
-def _without_collections() -> Iterator[None]:
-    """No search for cycles: there are hardly any among the half million objects of a plan."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 # --- running --------------------------------------------------------------------------------------

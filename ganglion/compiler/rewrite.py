@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import ganglion.dtypes as dt
 from ganglion.compiler.templates import template
-from ganglion.compiler.trace import Symbol, Tracer
-from ganglion.dispatch import listening
-from ganglion.gradmode import no_grad
-from ganglion.graph import Node, Value
+from ganglion.compiler.trace import written_out
+from ganglion.graph import Node
 from ganglion.ops.activation import RELU_GRAD
 from ganglion.ops.pool import MAX_POOL, MAX_POOL_GRAD
 from ganglion.ops.reduce import SUM
 from ganglion.ops.select import WHERE
-from ganglion.tensor import wrap
 
 NOWHERE: Final = 254  # a position that smaller windows do not have, nor cells outside of images
 
@@ -47,15 +44,8 @@ def _rectified(node: Node) -> Node | None:
         return None
     if math.prod(pool.kwargs["kernel"]) > NOWHERE or template(unpooled.node) is None:
         return None
-    alive = _traced(lambda y, p: WHERE(y <= 0, NOWHERE, p), pool.values[0], positions)
+    (alive,) = written_out(lambda y, p: WHERE(y <= 0, NOWHERE, p), pool.values[0], positions)
     return unpooled.node.of((g, alive))
-
-
-def _traced(rule: Callable[..., Any], *values: Value) -> Value:
-    """What a function of tensors computes."""
-    tracer = Tracer()
-    with listening(tracer), no_grad():
-        return tracer.value(rule(*[wrap(Symbol(value)) for value in values]))
 
 
 def _summed(node: Node) -> Node | None:
@@ -70,7 +60,7 @@ def _summed(node: Node) -> Node | None:
     assert g is not None
     assert positions is not None
     if positions.node.op_name != MAX_POOL.name:
-        g = _traced(lambda g, p: WHERE(p == NOWHERE, 0, g), g, positions)
+        (g,) = written_out(lambda g, p: WHERE(p == NOWHERE, 0, g), g, positions)
     return node.of((g,))
 
 

@@ -13,11 +13,10 @@ from typing import Any
 import ganglion.dtypes as dt
 from ganglion.compiler.rewrite import cheaper
 from ganglion.compiler.templates import template
-from ganglion.compiler.trace import Symbol, Tracer
-from ganglion.dispatch import mode
+from ganglion.compiler.trace import written_out
 from ganglion.graph import Graph, Node, Origin, Value, argument
 from ganglion.ops.record import OPS, Op
-from ganglion.tensor import Tensor, wrap
+from ganglion.tensor import Tensor
 
 LEAVES = ("input", "state", "const")
 
@@ -117,26 +116,19 @@ def _in_float32(op: Op, *inputs: Any, **params: Any) -> Any:
 
 def _decomposed(node: Node, inputs: list[Value | None]) -> tuple[Value, ...]:
     """The values that the decomposition gives, cast to the dtypes that the node promises."""
-    tracer = Tracer()
     op = OPS[node.op_name]
     rule = partial(_in_float32, op) if _is_narrow(node) else op.decompose
     decompose: Callable[..., Any] = rule  # type: ignore[assignment]
-    before = mode.listener, mode.grad
-    try:  # no context managers: Ctrl-C can keep them from putting things back
-        mode.listener, mode.grad = tracer, False
-        found = decompose(*map(_operand, inputs), **node.kwargs)
+
+    def cast(*operands: Any) -> tuple[Tensor, ...]:
+        found = decompose(*operands, **node.kwargs)
         many = found if isinstance(found, tuple) else (found,)
-        cast = [
-            x if x.dtype is meta.dtype else x.to(meta.dtype)
-            for x, meta in zip(many, node.outputs, strict=True)
-        ]
-        return tuple([tracer.value(x) for x in cast])
-    finally:
-        mode.listener, mode.grad = before
+        pairs = zip(many, node.outputs, strict=True)
+        return tuple([x if x.dtype is meta.dtype else x.to(meta.dtype) for x, meta in pairs])
+
+    return written_out(cast, *map(_operand, inputs))
 
 
 def _operand(value: Value | None) -> Any:
-    """An input of a decomposition: numbers as numbers, the rest as tensors."""
-    if value is None:
-        return None
-    return value.node.kwargs["value"] if _is_constant(value) else wrap(Symbol(value))
+    """An input of a decomposition: a number as such."""
+    return value.node.kwargs["value"] if value is not None and _is_constant(value) else value

@@ -22,7 +22,7 @@ from ganglion.compiler.schedule import ALIGN, Buffer, Launch, Schedule
 from ganglion.compiler.simplify import expand
 from ganglion.compiler.target import Target
 from ganglion.compiler.team import PROCESSORS
-from ganglion.compiler.text import Code, Index, Module, Reg
+from ganglion.compiler.text import Code, Index, Module, Reg, spelled
 from ganglion.graph import Graph
 
 KINDS: Final = ("input", "state", "output", "const")
@@ -100,7 +100,7 @@ class Source:
         part = self._module()
         for kernel in sorted(self.kernels.values(), key=lambda kernel: -kernel.flops):
             before = part.length
-            self._kernel(part, kernel)
+            kernel.write(part, self.names[kernel.key])
             self.lengths.append(part.length - before)
             if part.length >= LINES:
                 yield part.text()
@@ -133,7 +133,7 @@ class Source:
             code.when(code.compare("eq", thread, mine), lambda: self._enter(code, launch, 0, 1))
             return 1
         low, high = (
-            code.pure("i64", f"udiv i64 {_name(code.mul(t, tasks))}, {threads.name}")
+            code.pure("i64", f"udiv i64 {spelled(code.mul(t, tasks))}, {threads.name}")
             for t in (thread, code.add(thread, 1))
         )
         some = code.compare("slt", low, high)
@@ -146,11 +146,11 @@ class Source:
         given = [self._pointer(code, arguments, b) for b in launch.buffers]
         scratch = self._argument(code, arguments, 1)
         given.append(code.at_index(scratch, code.mul(thread, scratch_step(self.schedule)), "i8"))
-        spelled = ", ".join(map(str, given))
+        values = ", ".join(map(str, given))
         name = self.names[launch.kernel.key]
         self.main.declare(name, "void", ", ".join(["ptr"] * len(given) + ["i64", "i64"]))
         self._stamp(code, launch, 0)
-        code.line(f"call void @{name}({spelled}, i64 {_name(low)}, i64 {_name(high)})")
+        code.line(f"call void @{name}({values}, i64 {spelled(low)}, i64 {spelled(high)})")
         self._stamp(code, launch, 1)
 
     def _stamp(self, code: Code, launch: Launch, end: int) -> None:
@@ -172,18 +172,6 @@ class Source:
         if b.kind == "arena":
             return code.at_index(self._argument(code, arguments, 0), b.offset, "i8")
         return self._argument(code, arguments, self.places[b.kind] + b.number)
-
-    def _kernel(self, module: Module, kernel: Kernel) -> None:
-        pointers = [("ptr", f"b{i}") for i in range(len(kernel.operands))]
-        parameters = [*pointers, ("ptr", "scratch"), ("i64", "low"), ("i64", "high")]
-        code = module.function(self.names[kernel.key], parameters)
-        *buffers, scratch, low, high = code.parameters
-        kernel.emit(code, buffers, scratch, low, high)
-        code.ret()
-
-
-def _name(x: Index) -> str:
-    return str(x) if isinstance(x, int) else x.name
 
 
 def _places(schedule: Schedule) -> tuple[dict[str, int], int]:

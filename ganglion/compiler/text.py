@@ -260,7 +260,7 @@ class Code:
         with self.scope():
             out = list(body(at, *inside) or ())
             following = self.fresh("i64", f"add nsw i64 {at.name}, {step}")
-            more = self.fresh("i1", f"icmp slt i64 {following.name}, {_spelled(high)}")
+            more = self.fresh("i1", f"icmp slt i64 {following.name}, {spelled(high)}")
         latch = self.block
         self.branch(more, head, after)
         phis = zip([at, *inside], [_reg(low), *carried], [following, *out], strict=True)
@@ -312,7 +312,7 @@ class Code:
             return y
         if y == 0:
             return x
-        found = self.pure("i64", f"add nsw i64 {_spelled(x)}, {_spelled(y)}")
+        found = self.pure("i64", f"add nsw i64 {spelled(x)}, {spelled(y)}")
         if isinstance(x, Reg) and isinstance(y, int):
             index, factor, summand = self._sums.get(x.name, (x, 1, 0))
             self._sums[found.name] = index, factor, summand + y
@@ -328,7 +328,7 @@ class Code:
             return y
         if y == 1:
             return x
-        found = self.pure("i64", f"mul nsw i64 {_spelled(x)}, {_spelled(y)}")
+        found = self.pure("i64", f"mul nsw i64 {spelled(x)}, {spelled(y)}")
         if isinstance(x, Reg) and isinstance(y, int):
             index, factor, summand = self._sums.get(x.name, (x, 1, 0))
             self._sums[found.name] = index, factor * y, summand * y
@@ -467,7 +467,7 @@ class Code:
         if index == 0:
             return pointer
         return self.pure(
-            "ptr", f"getelementptr inbounds {element}, {pointer}, i64 {_spelled(index)}"
+            "ptr", f"getelementptr inbounds {element}, {pointer}, i64 {spelled(index)}"
         )
 
     def load(self, pointer: Reg, type: str, align: int | None = None) -> Reg:
@@ -534,7 +534,8 @@ def _is_number(x: Reg) -> bool:
     return x.name.lstrip("-").isdigit()
 
 
-def _spelled(x: Index) -> str:
+def spelled(x: Index) -> str:
+    """An index as LLVM writes it."""
     return str(x) if isinstance(x, int) else x.name
 
 

@@ -358,6 +358,18 @@ def trace(function: Callable[..., Any], *args: Any, keep_grads: bool = True) -> 
     return record(tracer, lambda: function(*symbolic), keep_grads)
 
 
+def written_out(rule: Callable[..., Any], *operands: Any) -> tuple[Value, ...]:
+    """The values that a rule for tensors gives; of the operands, values become tensors."""
+    tracer = Tracer()
+    before = mode.listener, mode.grad
+    try:  # no context managers: Ctrl-C can keep them from putting things back
+        mode.listener, mode.grad = tracer, False
+        found = rule(*[wrap(Symbol(x)) if isinstance(x, Value) else x for x in operands])
+        return tuple([tracer.value(x) for x in (found if isinstance(found, tuple) else (found,))])
+    finally:
+        mode.listener, mode.grad = before
+
+
 def record(tracer: Tracer, call: Callable[[], Any], keep_grads: bool) -> Program:
     """Run the call under a tracer and make its program.
 

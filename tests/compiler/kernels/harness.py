@@ -24,14 +24,7 @@ class Compiled:
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
         module = Module(attributes='nounwind "prefer-vector-width"="512"')
-        names = [f"b{i}" for i in range(len(kernel.operands))]
-        code = module.function(
-            "kernel",
-            [*(("ptr", n) for n in names), ("ptr", "scratch"), ("i64", "low"), ("i64", "high")],
-        )
-        *pointers, scratch, low, high = code.parameters
-        kernel.emit(code, pointers, scratch, low, high)
-        code.ret()
+        kernel.write(module, "kernel")
         self.text = module.text()
         parsed = llvm.parse_assembly(self.text)
         parsed.verify()
@@ -49,7 +42,7 @@ class Compiled:
         passes.run(parsed, builder)
         self.engine = llvm.create_mcjit_compiler(parsed, machine)
         self.engine.finalize_object()
-        kinds = [ctypes.c_void_p] * (len(names) + 1) + [ctypes.c_int64] * 2
+        kinds = [ctypes.c_void_p] * (len(kernel.operands) + 1) + [ctypes.c_int64] * 2
         self.call = ctypes.CFUNCTYPE(None, *kinds)(self.engine.get_function_address("kernel"))
 
     def __call__(self, *arrays: Any, threads: int = 1) -> list[Any]:
